@@ -1,0 +1,1 @@
+"""Key providers: who wraps and unwraps data keys. Knows nothing of the vault."""

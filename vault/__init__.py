@@ -1,0 +1,3 @@
+"""Strongroom: a self-hosted vault for personal records."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""HTTP only: parse bytes, call one core function, render the answer."""

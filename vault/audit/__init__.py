@@ -1,0 +1,1 @@
+"""The access log: what an event is and the frozen bytes it leaves behind."""

@@ -1,0 +1,1 @@
+"""Plain values and rules: no HTTP, no SQL, no key backend."""

@@ -1,0 +1,1 @@
+"""Background jobs over keys and records. The first of them comes with rotation."""

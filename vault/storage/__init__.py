@@ -1,0 +1,1 @@
+"""SQL only: tables, whole-operation stores, schema upgrades."""
