@@ -1,0 +1,97 @@
+"""The audit store: entries are inserted and read, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from peewee import Database
+
+from vault.core.ports import AuditCriteria, Page, RefusalTally
+from vault.core.rows import AuditRow
+from vault.storage.sqlite import SqliteEngine
+from vault.storage.statements import RowMapper, Statement, slot
+from vault.storage.tables import AuditTable, RefusalTallyTable
+
+_EQUAL = ("tenant", "principal", "action", "result", "collection", "purpose")
+
+
+class SqlAuditStore:
+    """The access log in SQL.
+
+    Args:
+        engine: where the statements run.
+    """
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+        self._audit = RowMapper(AuditRow)
+        self._append = self._audit.insert()
+        tally = RefusalTallyTable
+        self._count_up = Statement(
+            tally.insert(
+                address=slot("address"), reason=slot("reason"), minute=slot("minute"), count=slot("count")
+            ).on_conflict(
+                conflict_target=(tally.address, tally.reason, tally.minute),
+                update={tally.count: tally.count + slot("count")},
+            )
+        )
+        self._past = Statement(
+            tally.select(tally.address, tally.reason, tally.minute, tally.count)
+            .where(tally.minute < slot("minute"))
+            .order_by(tally.minute, tally.id)
+        )
+        self._forget = Statement(tally.delete().where(tally.minute < slot("minute")))
+
+    def append(self, entries: Sequence[AuditRow]) -> None:
+        """Commit entries; see :class:`vault.core.ports.AuditStore`."""
+        with self._engine.write() as database:
+            self._insert(database, entries)
+
+    def search(self, criteria: AuditCriteria, *, page: Page, entry: AuditRow) -> list[AuditRow]:
+        """Find entries, newest first; see :class:`vault.core.ports.AuditStore`."""
+        table = AuditTable
+        conditions: list[Any] = [
+            getattr(table, name) == value for name in _EQUAL if (value := getattr(criteria, name)) is not None
+        ]
+        if criteria.tokens is not None:
+            conditions.append(table.token.in_(list(criteria.tokens)))
+        if criteria.since is not None:
+            conditions.append(table.time >= criteria.since)
+        if criteria.until is not None:
+            conditions.append(table.time < criteria.until)
+        if page.after:
+            conditions.append(table.id < page.after)
+        query = (
+            table.select(*self._audit.columns).where(*conditions).order_by(table.id.desc()).limit(page.limit)
+        )
+        statement = Statement(query)
+        with self._engine.write() as database:
+            found = self._audit.all(statement.run(database, {}))
+            self._insert(database, [entry])
+        return found
+
+    def tally_refusal(self, refusal: RefusalTally, *, entry_for: Callable[[RefusalTally], AuditRow]) -> None:
+        """Count one more refusal of the running minute; see :class:`vault.core.ports.AuditStore`."""
+        with self._engine.write() as database:
+            values = {name: getattr(refusal, name) for name in RefusalTally.__slots__}
+            self._count_up.run(database, values)
+            self._close(database, refusal.minute, entry_for)
+
+    def close_tallies(self, before_minute: int, *, entry_for: Callable[[RefusalTally], AuditRow]) -> None:
+        """Turn the tallies of past minutes into entries; see :class:`vault.core.ports.AuditStore`."""
+        with self._engine.read() as database:
+            if self._past.run(database, {"minute": before_minute}).fetchone() is None:
+                return
+        with self._engine.write() as database:
+            self._close(database, before_minute, entry_for)
+
+    def _close(self, database: Database, minute: int, entry_for: Callable[[RefusalTally], AuditRow]) -> None:
+        past = [RefusalTally(*columns) for columns in self._past.run(database, {"minute": minute}).fetchall()]
+        if past:
+            self._insert(database, [entry_for(tally) for tally in past])
+            self._forget.run(database, {"minute": minute})
+
+    def _insert(self, database: Database, entries: Sequence[AuditRow]) -> None:
+        for entry in entries:
+            self._append.run(database, self._audit.values(entry))

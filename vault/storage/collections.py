@@ -1,0 +1,90 @@
+"""The collection store: definitions and their versions."""
+
+from __future__ import annotations
+
+from vault.core.ports import StaleWriteError
+from vault.core.rows import AuditRow, CollectionRow, CollectionSchemaRow
+from vault.storage.sqlite import SqliteEngine
+from vault.storage.statements import RowMapper, Statement, slot
+from vault.storage.tables import CollectionSchemaTable, CollectionTable, RecordTable
+
+
+class SqlCollectionStore:
+    """Collections in SQL.
+
+    Args:
+        engine: where the statements run.
+    """
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+        self._collections = RowMapper(CollectionRow)
+        self._schemas = RowMapper(CollectionSchemaRow)
+        self._audit = RowMapper(AuditRow)
+        by_name = (CollectionTable.tenant == slot("tenant"), CollectionTable.name == slot("name"))
+        self._get = self._collections.select(*by_name)
+        self._get_schema = self._schemas.select(
+            CollectionSchemaTable.tenant == slot("tenant"),
+            CollectionSchemaTable.collection == slot("collection"),
+            CollectionSchemaTable.version == slot("version"),
+        )
+        self._list = self._collections.select(
+            CollectionTable.tenant == slot("tenant"), order_by=CollectionTable.name
+        )
+        self._insert = self._collections.insert(ignore_conflicts=True)
+        self._update = self._collections.update(
+            *by_name, CollectionTable.revision == slot("previous_revision")
+        )
+        self._insert_schema = self._schemas.insert()
+        self._append = self._audit.insert()
+        self._any_record = Statement(
+            RecordTable.select(RecordTable.id)
+            .where(
+                RecordTable.tenant == slot("tenant"),
+                RecordTable.collection == slot("name"),
+                RecordTable.erased_at.is_null(),
+            )
+            .limit(1)
+        )
+
+    def get(self, tenant: str, name: str) -> CollectionRow | None:
+        """Fetch a collection; see :class:`vault.core.ports.CollectionStore`."""
+        with self._engine.read() as database:
+            return self._collections.one(self._get.run(database, {"tenant": tenant, "name": name}))
+
+    def get_schema(self, tenant: str, collection: str, version: int) -> CollectionSchemaRow | None:
+        """Fetch one version of a definition; see :class:`vault.core.ports.CollectionStore`."""
+        values = {"tenant": tenant, "collection": collection, "version": version}
+        with self._engine.read() as database:
+            return self._schemas.one(self._get_schema.run(database, values))
+
+    def list_all(self, tenant: str) -> list[CollectionRow]:
+        """List the collections by name; see :class:`vault.core.ports.CollectionStore`."""
+        with self._engine.read() as database:
+            return self._collections.all(self._list.run(database, {"tenant": tenant}))
+
+    def define(
+        self,
+        row: CollectionRow,
+        schema: CollectionSchemaRow | None,
+        *,
+        previous: CollectionRow | None,
+        entry: AuditRow,
+        only_if_empty: bool,
+    ) -> None:
+        """Commit a definition; see :class:`vault.core.ports.CollectionStore`."""
+        values = self._collections.values(row)
+        with self._engine.write() as database:
+            if only_if_empty and self._any_record.run(database, values).fetchone() is not None:
+                raise StaleWriteError("schema")
+            if previous is None:
+                written = self._insert.run(database, values).rowcount
+            else:
+                written = self._update.run(
+                    database, values | {"previous_revision": previous.revision}
+                ).rowcount
+            if written != 1:
+                raise StaleWriteError("record")
+            if schema is not None:
+                self._insert_schema.run(database, self._schemas.values(schema))
+            self._append.run(database, self._audit.values(entry))

@@ -1,0 +1,75 @@
+"""Schema upgrades: peewee's runner over the numbered files in ``upgrades/``, under our lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from playhouse.migrations import Runner
+
+from vault.core.errors import MisconfiguredError
+from vault.storage.sqlite import SqliteEngine
+from vault.storage.tables import MODELS
+
+UPGRADES = Path(__file__).parent / "upgrades"
+_HISTORY_TABLE = "schema_history"
+
+
+def upgrade(engine: SqliteEngine) -> list[str]:
+    """Bring the database to this release's schema; return the names of the steps that ran.
+
+    Raises:
+        MisconfiguredError: the database is newer than this release.
+    """
+    # peewee's runner has no lock of its own: two of them at once would both run the same step.
+    with engine.write():
+        refuse_newer(engine)
+        steps: list[str] = _runner(engine).up()
+    return steps
+
+
+def pending(engine: SqliteEngine) -> list[str]:
+    """Name the steps that have not run yet.
+
+    Raises:
+        MisconfiguredError: the database is newer than this release.
+    """
+    with engine.read():
+        refuse_newer(engine)
+        return [step.name for step in _runner(engine).status() if not step.applied]
+
+
+def refuse_newer(engine: SqliteEngine) -> None:
+    """Stop if the database has seen an upgrade that this release does not know.
+
+    Raises:
+        MisconfiguredError: names the step and says what to do.
+    """
+    unknown = [step.name for step in _runner(engine).status() if step.path is None]
+    if unknown:
+        raise MisconfiguredError(
+            f"The database {engine.path} was upgraded by a newer release of strongroom (step {unknown[-1]}). "
+            "Install that release; this one does not touch the database."
+        )
+
+
+def check_indexes(engine: SqliteEngine) -> None:
+    """Compare the indexes that exist with those that this release counts on.
+
+    Raises:
+        MisconfiguredError: a unique index is missing, so that duplicates could get in unnoticed.
+    """
+    with engine.read() as database:
+        for model in MODELS:
+            name: Any = model._meta.table_name  # noqa: SLF001  # peewee's documented place for a model's names
+            present = {(tuple(index.columns), index.unique) for index in database.get_indexes(name)}
+            for columns, unique in model._meta.indexes:  # noqa: SLF001  # the same
+                if (tuple(columns), unique) not in present:
+                    raise MisconfiguredError(
+                        f"The table {name} lacks its index over {', '.join(columns)}; "
+                        "restore the database from a backup or run: strongroom database upgrade --apply"
+                    )
+
+
+def _runner(engine: SqliteEngine) -> Runner:
+    return Runner(engine.database, directory=str(UPGRADES), table_name=_HISTORY_TABLE)

@@ -1,0 +1,162 @@
+"""All that is particular to SQLite: how to open it, how to write, what it leaves behind.
+
+Writers queue on an ``flock`` beside the database before ``BEGIN IMMEDIATE``: SQLite's own busy handler sleeps up
+to 100 ms at a time and makes the slowest request several times slower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+
+from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
+
+LOCK_DEADLINE_SECONDS = 5.0
+"""How long a writer waits for its turn before it answers 503."""
+_LOCK_POLL_SECONDS = 0.0005
+
+_PRAGMAS = (
+    ("journal_mode", "wal"),
+    ("synchronous", "full"),
+    # Erasing must not leave the old wrapped key in a free page.
+    ("secure_delete", "on"),
+    ("foreign_keys", "on"),
+    ("temp_store", "memory"),
+    ("wal_autocheckpoint", 1000),
+    ("cache_size", -16_000),
+    ("trusted_schema", "off"),
+)
+
+
+class _Connection(peewee.SqliteDatabase):
+    def _connect(self) -> Any:
+        connection = super()._connect()
+        # A tampered text column may hold bytes that are no UTF-8: let the row's MAC say so, not the driver.
+        connection.text_factory = _lenient_text
+        return connection
+
+
+def _lenient_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+class SqliteEngine:
+    """One SQLite file: connections per thread, writers one at a time over all processes.
+
+    Args:
+        path: the database file; its folder exists.
+
+    Raises:
+        MisconfiguredError: the file cannot be opened or is no database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._turn = threading.Lock()
+        self.database = _Connection(str(path), pragmas=_PRAGMAS, timeout=LOCK_DEADLINE_SECONDS)
+        try:
+            self.database.connect()
+        except peewee.DatabaseError as error:
+            raise MisconfiguredError(f"{path} cannot be opened as a SQLite database: {error}") from error
+        self._lock_file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[peewee.Database]:
+        """Run the body in one durable transaction; leaving by an exception rolls it back.
+
+        Raises:
+            UnavailableError: no turn within the deadline, or the disk refuses.
+            IntegrityError: SQLite finds its own file damaged.
+        """
+        with _translated(), self._writer_turn(), self.database.atomic("IMMEDIATE"):
+            yield self.database
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[peewee.Database]:
+        """Run single SELECTs, each of which sees one consistent state."""
+        with _translated():
+            yield self.database
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[peewee.Database]:
+        """Run several SELECTs that all see the same state."""
+        with _translated(), self.database.atomic("DEFERRED"):
+            yield self.database
+
+    def scrub(self) -> bool:
+        """Move the write-ahead log into the database and empty it, so that nothing erased remains in it.
+
+        Returns:
+            Whether the log is empty now; False if a reader still needs it (try again later).
+        """
+        with _translated(), self._writer_turn():
+            busy, _, _ = self.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def close(self) -> None:
+        """Close this thread's connection and the lock."""
+        self.database.close()
+        os.close(self._lock_file)
+
+    @contextlib.contextmanager
+    def _writer_turn(self) -> Iterator[None]:
+        deadline = time.monotonic() + LOCK_DEADLINE_SECONDS
+        # flock belongs to the open file, which all threads share: threads queue on the mutex first.
+        if not self._turn.acquire(timeout=LOCK_DEADLINE_SECONDS):
+            raise _busy()
+        try:
+            self._flock(deadline)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+        finally:
+            self._turn.release()
+
+    def _flock(self, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _busy() from None
+                time.sleep(_LOCK_POLL_SECONDS)
+            else:
+                return
+
+
+def _busy() -> UnavailableError:
+    return UnavailableError(
+        f"No turn to write within {LOCK_DEADLINE_SECONDS:.0f} seconds; nothing was written.",
+        code="store-unavailable",
+    )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except peewee.PeeweeException as error:
+        raise _translate(error) from error
+
+
+def _translate(error: peewee.PeeweeException) -> UnavailableError | IntegrityError:
+    cause = error.__cause__ or getattr(error, "orig", None)
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return IntegrityError("database-malformed", where="the SQLite file")
+    name = getattr(cause, "sqlite_errorname", None) or type(error).__name__
+    return UnavailableError(
+        f"The database cannot carry this out just now ({name}); nothing was written.",
+        code="store-unavailable",
+    )

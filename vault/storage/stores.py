@@ -1,0 +1,40 @@
+"""All stores over one engine, opened together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vault.storage.audit import SqlAuditStore
+from vault.storage.collections import SqlCollectionStore
+from vault.storage.credentials import SqlCredentialStore
+from vault.storage.inspection import SqlInspector
+from vault.storage.keys import SqlKeyStore
+from vault.storage.records import SqlRecordStore
+from vault.storage.sqlite import SqliteEngine
+from vault.storage.tables import MODELS
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of one database."""
+
+    records: SqlRecordStore
+    collections: SqlCollectionStore
+    keys: SqlKeyStore
+    credentials: SqlCredentialStore
+    audit: SqlAuditStore
+    inspector: SqlInspector
+
+
+def open_stores(engine: SqliteEngine) -> Stores:
+    """Build every store's SQL for this engine."""
+    # peewee models find their SQL dialect through a database; the statements are run through the engine.
+    engine.database.bind(MODELS, bind_refs=False, bind_backrefs=False)
+    return Stores(
+        records=SqlRecordStore(engine),
+        collections=SqlCollectionStore(engine),
+        keys=SqlKeyStore(engine),
+        credentials=SqlCredentialStore(engine),
+        audit=SqlAuditStore(engine),
+        inspector=SqlInspector(engine),
+    )
