@@ -19,7 +19,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from keyproviders.errors import KeyProviderError
 from keyproviders.secret import SecretBytes
@@ -48,7 +48,7 @@ DATA_KEY_BYTES = 32
 """Length of every data key that a provider generates: 256 bits."""
 
 T = TypeVar("T")
-ItemResult = T | KeyProviderError
+ItemResult: TypeAlias = T | KeyProviderError
 """What one item of a list call comes back as: its value, or the error that hit it alone."""
 
 

@@ -23,14 +23,18 @@ class SecretBytes:
         Raises:
             ValueError: the material was wiped.
         """
-        if not self._buffer:
+        buffer = self._buffer
+        material = bytes(buffer)
+        # Checked after the copy: a wipe in another thread unlinks the buffer before it zeroes it, so a copy that
+        # caught zeros is never handed out. A data key wrapped under a key of zeros would be lost and public at once.
+        if not material or self._buffer is not buffer:
             raise ValueError("this secret was wiped")
-        return bytes(self._buffer)
+        return material
 
     def wipe(self) -> None:
         """Overwrite our copy with zeros and drop it. Safe to call twice."""
-        self._buffer[:] = bytes(len(self._buffer))
-        self._buffer.clear()
+        buffer, self._buffer = self._buffer, bytearray()
+        buffer[:] = bytes(len(buffer))
 
     def __len__(self) -> int:
         return len(self._buffer)
