@@ -1,0 +1,60 @@
+"""The REST client: what an application imports (as ``strongroom``), and what the commands are built on."""
+
+from vault.client.client import Client, Reveal
+from vault.client.errors import (
+    Conflict,
+    ConnectionFailed,
+    Duplicate,
+    Gone,
+    InvalidRequest,
+    Misconfigured,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    PreconditionFailed,
+    StrongroomError,
+    Unavailable,
+    UnexpectedAnswer,
+    Violation,
+)
+from vault.client.results import (
+    AuditEntry,
+    CollectionInfo,
+    CollectionSettings,
+    Erasure,
+    Keyring,
+    KeyVersion,
+    Person,
+    Record,
+    RecordMetadata,
+)
+from vault.client.transport import Exchange
+
+__all__ = [
+    "AuditEntry",
+    "Client",
+    "CollectionInfo",
+    "CollectionSettings",
+    "Conflict",
+    "ConnectionFailed",
+    "Duplicate",
+    "Erasure",
+    "Exchange",
+    "Gone",
+    "InvalidRequest",
+    "KeyVersion",
+    "Keyring",
+    "Misconfigured",
+    "NotAllowed",
+    "NotAuthenticated",
+    "NotFound",
+    "Person",
+    "PreconditionFailed",
+    "Record",
+    "RecordMetadata",
+    "Reveal",
+    "StrongroomError",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "Violation",
+]
