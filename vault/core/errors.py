@@ -150,10 +150,21 @@ class RecordNotFoundError(NotFoundError):
 
 
 class ConflictError(VaultError):
-    """The request conflicts with what is stored (409)."""
+    """The request conflicts with what is stored (409).
+
+    Args:
+        detail: one sentence for the caller.
+        code: the problem code.
+        violations: the single things that conflict.
+    """
 
     code = "conflict"
     title = "Conflict"
+
+    def __init__(self, detail: str, *, code: str | None = None, violations: Sequence[Violation] = ()) -> None:
+        super().__init__(detail, violations=violations)
+        if code is not None:
+            self.code = code
 
 
 class SchemaConflictError(ConflictError):

@@ -98,7 +98,6 @@ class RecordWrite:
         record: the new row, signed.
         index: its index rows, signed.
         entry: the audit entry, signed.
-        index_key_id: the stored key that made the tags; the store tests that it may still be written.
         history_limit: how many earlier generations the collection keeps.
         history: the row being replaced, as it goes into the history; None if none is kept.
     """
@@ -106,7 +105,6 @@ class RecordWrite:
     record: RecordRow
     index: Sequence[IndexRow]
     entry: AuditRow
-    index_key_id: int
     history_limit: int = 0
     history: RecordHistoryRow | None = None
 

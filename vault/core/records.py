@@ -1,0 +1,292 @@
+"""Writing records: create, replace, patch.
+
+Each attempt mints a new data key; what the database finds stale is computed again from the start, so no data key
+ever makes a second seal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from vault.audit.events import Action, AuditEvent, Result
+from vault.core.collections import Collections, Definition
+from vault.core.content import Content
+from vault.core.documents import check_limits, merge_patch
+from vault.core.errors import (
+    DuplicateValueError,
+    UnavailableError,
+    UnprocessableError,
+    Violation,
+)
+from vault.core.keyrings import Keyrings
+from vault.core.masking import restores_mask
+from vault.core.normalise import is_region
+from vault.core.pointers import json_pointer
+from vault.core.policy import Caller, authorize
+from vault.core.ports import Clock, DuplicateIndexError, RecordKey, RecordStore, RecordWrite, StaleWriteError
+from vault.core.record_rules import (
+    IfMatch,
+    check_if_match,
+    check_live,
+    check_purpose_stated,
+    check_row,
+    not_found,
+)
+from vault.core.record_seal import RecordDraft, RecordSealer, document_sha256
+from vault.core.rows import RecordHistoryRow, RecordRow
+from vault.core.schema import normalised_index_values
+from vault.core.tokens import mint_token
+from vault.core.trail import AuditTrail, event_of
+
+MAX_ATTEMPTS = 5
+"""How often a write that became stale is computed again before it answers 503."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """What a create or replace brings.
+
+    Attributes:
+        data: the document.
+        expires_at: UTC microseconds, or None to keep it until it is erased.
+        region: for telephone numbers without ``+``; None takes the collection's default.
+    """
+
+    data: Any
+    expires_at: int | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _NextState:
+    content: Content
+    expires_at: int | None
+
+
+class Records:
+    """Creates and changes records.
+
+    Args:
+        store: where records live.
+        collections: their definitions.
+        keyrings: their keys.
+        trail: where it is audited.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        collections: Collections,
+        keyrings: Keyrings,
+        trail: AuditTrail,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._collections = collections
+        self._keyrings = keyrings
+        self._trail = trail
+        self._clock = clock
+        self._sealer = RecordSealer(keyrings)
+
+    def create(self, caller: Caller, collection: str, document: NewDocument) -> RecordRow:
+        """Store a new record and return its row.
+
+        Raises:
+            UnprocessableError: schema, normaliser, region or purpose.
+            DuplicateValueError: a unique value is taken.
+        """
+        authorize(caller, Action.RECORD_CREATE)
+        return self._until_fresh(lambda: self._create(caller, collection, document))
+
+    def replace(
+        self, caller: Caller, key: RecordKey, document: NewDocument, *, if_match: IfMatch | None
+    ) -> RecordRow:
+        """Store the next generation of a record and return its row.
+
+        Raises:
+            UnprocessableError: schema, normaliser, region, purpose, or a mask that would overwrite its value.
+            DuplicateValueError: a unique value is taken.
+            PreconditionFailedError: the record is not in a state that ``if_match`` names.
+        """
+
+        def next_state(_row: RecordRow, _current: Content, definition: Definition) -> _NextState:
+            return _NextState(_content(document, definition), _future(document.expires_at, self._clock()))
+
+        return self._change(caller, key, next_state, if_match)
+
+    def patch(self, caller: Caller, key: RecordKey, patch: Any, *, if_match: IfMatch | None) -> RecordRow:
+        """Merge a patch (RFC 7396) into a record's document, store the next generation and return its row.
+
+        Raises:
+            UnprocessableError: as for :meth:`replace`.
+            DuplicateValueError: a unique value is taken.
+            PreconditionFailedError: the record is not in a state that ``if_match`` names.
+        """
+        check_limits(patch)
+
+        def next_state(row: RecordRow, current: Content, _definition: Definition) -> _NextState:
+            return _NextState(Content(merge_patch(current.data, patch), current.region), row.expires_at)
+
+        return self._change(caller, key, next_state, if_match)
+
+    def _create(self, caller: Caller, collection: str, document: NewDocument) -> RecordRow:
+        definition = self._collections.current(caller.tenant, collection)
+        check_purpose_stated(caller, definition)
+        now = self._clock()
+        content = _content(document, definition)
+        draft = RecordDraft(
+            token=mint_token(),
+            generation=1,
+            content=content,
+            normalised=_validated(content, definition),
+            created_at=now,
+            updated_at=now,
+            expires_at=_future(document.expires_at, now),
+        )
+        row, index = self._sealer.seal(draft, definition)
+        event = _write_event(caller, Action.RECORD_CREATE, row, definition.loggable(content.data))
+        self._store.create(RecordWrite(record=row, index=index, entry=self._trail.entry(event)))
+        return row
+
+    def _change(
+        self,
+        caller: Caller,
+        key: RecordKey,
+        next_state: Callable[[RecordRow, Content, Definition], _NextState],
+        if_match: IfMatch | None,
+    ) -> RecordRow:
+        authorize(caller, Action.RECORD_UPDATE)
+
+        def attempt() -> RecordRow:
+            definition = self._collections.current(caller.tenant, key.collection)
+            check_purpose_stated(caller, definition)
+            previous = self._live(key)
+            check_if_match(previous, if_match, definition)
+            current = self._sealer.open(previous)
+            state = next_state(previous, current, definition)
+            return self._store_next(caller, previous, current, state, definition)
+
+        return self._until_fresh(attempt)
+
+    def _store_next(
+        self, caller: Caller, previous: RecordRow, current: Content, state: _NextState, definition: Definition
+    ) -> RecordRow:
+        normalised = _validated(state.content, definition)
+        _check_no_mask_restored(current, state.content, definition)
+        draft = RecordDraft(
+            token=previous.token,
+            generation=previous.generation + 1,
+            content=state.content,
+            normalised=normalised,
+            created_at=previous.created_at,
+            updated_at=self._clock(),
+            expires_at=state.expires_at,
+            revision=previous.revision + 1,
+        )
+        row, index = self._sealer.seal(draft, definition)
+        changed = _changed_names(current.data, state.content.data)
+        event = _write_event(caller, Action.RECORD_UPDATE, row, definition.loggable(changed))
+        write = RecordWrite(
+            record=row,
+            index=index,
+            entry=self._trail.entry(event),
+            history_limit=definition.settings.history,
+            history=self._as_history(previous) if definition.settings.history else None,
+        )
+        self._store.replace(write, previous=previous)
+        return row
+
+    def _live(self, key: RecordKey) -> RecordRow:
+        row = self._store.find(key)
+        if row is None:
+            raise not_found()
+        check_row(row, self._keyrings)
+        check_live(row, self._clock())
+        return row
+
+    def _as_history(self, row: RecordRow) -> RecordHistoryRow:
+        columns = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+        kept = RecordHistoryRow(**columns | {"id": None})
+        return self._keyrings.authenticator(row.tenant, row.keyring).sign(kept)
+
+    def _until_fresh(self, attempt: Callable[[], T]) -> T:
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                return attempt()
+            except DuplicateIndexError as error:
+                raise DuplicateValueError(error.fields) from error
+            except StaleWriteError as stale:
+                if stale.cause == "keys":
+                    self._keyrings.load()
+        raise UnavailableError(
+            f"The write was overtaken {MAX_ATTEMPTS} times by changes of keys, schema or record; nothing was written.",
+            code="contended",
+        )
+
+
+def _content(document: NewDocument, definition: Definition) -> Content:
+    if not isinstance(document.data, dict):
+        raise UnprocessableError(
+            "The document is a JSON object.",
+            code="schema-violation",
+            violations=[Violation("", "type", "object")],
+        )
+    region = definition.settings.default_region if document.region is None else document.region
+    if region is not None and not is_region(region):
+        raise UnprocessableError(
+            "The region is a two-letter code such as DE.",
+            code="region",
+            violations=[Violation("/region", "region")],
+        )
+    return Content(document.data, region)
+
+
+def _validated(content: Content, definition: Definition) -> dict[str, str]:
+    check_limits(content.data)
+    definition.schema.validate(content.data, strict=definition.settings.strict)
+    return normalised_index_values(definition.schema, content.data, region=content.region)
+
+
+def _check_no_mask_restored(current: Content, new: Content, definition: Definition) -> None:
+    masked = restores_mask(current.data, new.data, definition.schema.masks)
+    if masked:
+        names = [name if name in definition.schema.declared else "*other" for name in masked]
+        raise UnprocessableError(
+            "This would write a mask over the value that it hides. Leave the field out of a PATCH, or read it with "
+            "reveal=plain first.",
+            code="masked-value",
+            violations=[Violation(json_pointer([name]), "masked-value") for name in names],
+        )
+
+
+def _changed_names(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+    missing = object()
+    return {name for name in old.keys() | new.keys() if old.get(name, missing) != new.get(name, missing)}
+
+
+def _future(expires_at: int | None, now: int) -> int | None:
+    if expires_at is not None and expires_at <= now:
+        raise UnprocessableError(
+            "The expiry is in the past.", code="expires-at", violations=[Violation("/expires_at", "past")]
+        )
+    return expires_at
+
+
+def _write_event(caller: Caller, action: Action, row: RecordRow, names: tuple[str, ...]) -> AuditEvent:
+    return event_of(
+        caller,
+        action,
+        Result.DONE,
+        collection=row.collection,
+        token=row.token,
+        generation=row.generation,
+        seal_epoch=row.seal_epoch,
+        document_sha256=document_sha256(row),
+        fields=names,
+    )

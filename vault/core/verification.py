@@ -1,0 +1,191 @@
+"""Checking everything that is stored: every MAC, every seal, every binding, every index row, the log.
+
+A finding names a table row and a fixed word for what is wrong with it; it never shows a value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from vault.core.collections import Collections
+from vault.core.content import Content
+from vault.core.errors import CollectionNotFoundError, IntegrityError, UnprocessableError
+from vault.core.keyrings import Keyrings
+from vault.core.ports import Inspector
+from vault.core.record_seal import RecordDraft, RecordSealer
+from vault.core.rows import (
+    AuditRow,
+    CollectionRow,
+    CollectionSchemaRow,
+    CredentialRow,
+    IndexRow,
+    PrincipalRow,
+    RecordHistoryRow,
+    RecordRow,
+    Row,
+)
+from vault.core.schema import normalised_index_values
+from vault.core.verification_log import LogCheck, Place, place_of
+
+R = TypeVar("R", bound=Row)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        code: a fixed word, for example ``row-mac``, ``seal``, ``index-missing``.
+        where: the table and the row's public reference.
+    """
+
+    code: str
+    where: str
+
+
+@dataclass(slots=True)
+class VerificationReport:
+    """What was checked and what was found.
+
+    Attributes:
+        rows: how many rows of each table were checked.
+        opened: how many documents were opened.
+        findings: what is wrong; empty if all is well.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    opened: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Verification:
+    """Walks all tables once.
+
+    Args:
+        inspector: reads whole tables.
+        keyrings: loaded, so that keyrings, key versions and stored keys have been checked already.
+        collections: the definitions.
+        progress: called after each row.
+    """
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        keyrings: Keyrings,
+        collections: Collections,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._inspector = inspector
+        self._keyrings = keyrings
+        self._collections = collections
+        self._progress = progress
+        self._sealer = RecordSealer(keyrings)
+        self._report = VerificationReport()
+        self._records: dict[Place, RecordRow] = {}
+        self._expected_index: dict[Place, dict[tuple[object, ...], str]] = {}
+
+    def run(self) -> VerificationReport:
+        """Check everything and report.
+
+        Raises:
+            UnavailableError: a provider or the database cannot be reached; nothing is concluded.
+        """
+        for row_type in (CollectionSchemaRow, CollectionRow, PrincipalRow, CredentialRow):
+            for row in self._sound(row_type):
+                self._check(self._check_definition, row)
+        for record in self._sound(RecordRow):
+            self._records[place_of(record)] = record
+            self._check(self._check_record, record)
+        for kept in self._sound(RecordHistoryRow):
+            self._check(self._check_history, kept)
+        self._check_index()
+        self._check_log()
+        return self._report
+
+    def _sound(self, row_type: type[R]) -> Iterator[R]:
+        """Rows whose MAC is right; the others become findings."""
+        for row in self._inspector.rows(row_type):
+            self._report.rows[row_type.TABLE] += 1
+            if self._check(self._check_mac, row):
+                yield row
+            self._progress()
+
+    def _check(self, check: Callable[[R], None], row: R) -> bool:
+        try:
+            check(row)
+        except IntegrityError as error:
+            self._found(error.finding, error.where)
+            return False
+        return True
+
+    def _found(self, code: str, where: str) -> None:
+        self._report.findings.append(Finding(code, where))
+
+    def _check_mac(self, row: Row) -> None:
+        self._keyrings.authenticator(row.tenant).check(row)
+
+    def _check_definition(self, row: Row) -> None:
+        if isinstance(row, CollectionRow):
+            self._collections.current(row.tenant, row.name)
+
+    def _check_record(self, row: RecordRow) -> None:
+        self._expected_index[place_of(row)] = {}
+        if row.erased_at is None:
+            content = self._open(row)
+            self._expected_index[place_of(row)] = self._index_of(row, content)
+        elif row.wrapped_dek is not None or row.sealed_document is not None:
+            raise IntegrityError("erased-not-gone", where=row.where())
+
+    def _check_history(self, row: RecordHistoryRow) -> None:
+        current = self._records.get(place_of(row))
+        if current is None or current.erased_at is not None or current.generation <= row.generation:
+            raise IntegrityError("history-orphan", where=row.where())
+        self._open(row)
+
+    def _open(self, row: RecordRow) -> Content:
+        content = self._sealer.open(row)
+        self._report.opened += 1
+        return content
+
+    def _index_of(self, row: RecordRow, content: Content) -> dict[tuple[object, ...], str]:
+        try:
+            definition = self._collections.version(
+                self._collections.current(row.tenant, row.collection), row.schema_version
+            )
+            normalised = normalised_index_values(definition.schema, content.data, region=content.region)
+        except (CollectionNotFoundError, UnprocessableError) as error:
+            raise IntegrityError("index-binding", where=row.where()) from error
+        draft = RecordDraft(
+            token=row.token,
+            generation=row.generation,
+            content=content,
+            normalised=normalised,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            expires_at=row.expires_at,
+        )
+        return {_fact(entry): entry.where() for entry in self._sealer.index_rows(draft, definition)}
+
+    def _check_index(self) -> None:
+        for entry in self._sound(IndexRow):
+            expected = self._expected_index.get(place_of(entry))
+            if expected is None or expected.pop(_fact(entry), None) is None:
+                # No such record, an erased one, or one whose field has another value.
+                self._found("index-binding", entry.where())
+        for missing in self._expected_index.values():
+            for where in missing.values():
+                self._found("index-missing", where)
+
+    def _check_log(self) -> None:
+        log = LogCheck()
+        for entry in self._sound(AuditRow):
+            self._check(log.add, entry)
+        for code, where in log.contradictions(self._records):
+            self._found(code, where)
+
+
+def _fact(entry: IndexRow) -> tuple[object, ...]:
+    return (entry.field, entry.index_key_id, entry.normaliser, entry.tag, entry.slot)
