@@ -23,6 +23,7 @@ Signature = tuple[int, ...] | None
 
 _ALLOWED_MODES = (0o600, 0o400)
 _LONGEST_FILE_BYTES = 16 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
 _LOCK_SECONDS = 10.0
 _LOCK_POLL_SECONDS = 0.02
 # Two changes within one tick of the file system's clock can leave every field that stat shows the same (the inode
@@ -68,14 +69,15 @@ class KeyFile:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:
             raise self._cannot("open", error) from error
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             # Asked of the descriptor, not of the path: what is checked is what is read.
-            status = os.fstat(file.fileno())
+            status = os.fstat(descriptor)
             self._check_private(status)
-            try:
-                raw = file.read(_LONGEST_FILE_BYTES + 1)
-            except OSError as error:
-                raise self._cannot("read", error) from error
+            raw = _read_up_to(_LONGEST_FILE_BYTES + 1, descriptor)
+        except OSError as error:
+            raise self._cannot("read", error) from error
+        finally:
+            os.close(descriptor)
         if len(raw) > _LONGEST_FILE_BYTES:
             raise self.label.refusal("is not a Strongroom key file: it is too long for one")
         return decode(raw, self.label), _settled(_signature(status))
@@ -215,6 +217,13 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
 
 def _settled(signature: tuple[int, ...]) -> Signature:
     return signature if time.time_ns() - signature[-1] > _SETTLED_NANOSECONDS else None
+
+
+def _read_up_to(limit: int, descriptor: int) -> bytes:
+    raw = bytearray()
+    while len(raw) < limit and (chunk := os.read(descriptor, min(_CHUNK_BYTES, limit - len(raw)))):
+        raw += chunk
+    return bytes(raw)
 
 
 def _write_new(path: Path, raw: bytes) -> None:
