@@ -47,20 +47,24 @@ def breaking_changes(old: dict[str, Any], new: dict[str, Any]) -> list[Violation
     grown = {*bare_new.pop("required", [])} - {*bare_old.pop("required", [])}
     if grown:
         violations.append(Violation("/required", "breaking-change", "A field becomes required."))
-    for keyword in [*dict.fromkeys([*bare_old, *bare_new])]:
-        if (
-            keyword not in bare_old
-            or keyword not in bare_new
-            or not _same(bare_old[keyword], bare_new[keyword])
-        ):
-            violations.append(Violation(json_pointer((keyword,)), "breaking-change", "The rule changes."))
-    for name, subschema in old_properties.items():
-        pointer = json_pointer(("properties", name))
-        if name not in new_properties:
-            violations.append(Violation(pointer, "breaking-change", "The property is no longer declared."))
-        elif not _same(subschema, new_properties[name]):
-            violations.append(Violation(pointer, "breaking-change", "The property's rules change."))
+    violations.extend(_rule_changes(bare_old, bare_new))
+    violations.extend(_property_changes(old_properties, new_properties))
     return violations
+
+
+def _rule_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Violation]:
+    for keyword in dict.fromkeys([*old, *new]):
+        if keyword not in old or keyword not in new or not _same(old[keyword], new[keyword]):
+            yield Violation(json_pointer((keyword,)), "breaking-change", "The rule changes.")
+
+
+def _property_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Violation]:
+    for name, subschema in old.items():
+        pointer = json_pointer(("properties", name))
+        if name not in new:
+            yield Violation(pointer, "breaking-change", "The property is no longer declared.")
+        elif not _same(subschema, new[name]):
+            yield Violation(pointer, "breaking-change", "The property's rules change.")
 
 
 def _fields(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -88,13 +92,12 @@ def _bare(subschema: Any) -> Any:
         if keyword not in _ANNOTATIONS and keyword not in _INDEX_KEYWORDS
     }
     for step, child in children(bare):
-        match step:
-            case (keyword,):
-                bare[keyword] = _bare(child)
-            case (keyword, name) if isinstance(bare[keyword], list):
-                bare[keyword][int(name)] = _bare(child)
-            case (keyword, name):
-                bare[keyword][name] = _bare(child)
+        if len(step) == 1:
+            bare[step[0]] = _bare(child)
+        elif isinstance(held := bare[step[0]], list):
+            held[int(step[1])] = _bare(child)
+        else:
+            held[step[1]] = _bare(child)
     return bare
 
 
