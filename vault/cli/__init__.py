@@ -1,0 +1,52 @@
+"""The command ``strongroom``: a table of names, each loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import vault
+
+# Name, module (its attribute `command`), and the line that --help shows: loading every module to ask it would make
+# --help take as long as the slowest of them. A test compares the lines with the commands' own.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("vault.cli.demo", "Walk through a real vault, step by step."),
+    "serve": ("vault.cli.serve", "Run the vault server."),
+    "init": ("vault.cli.init", "Make a new vault and its first administrator credential."),
+    "collections": ("vault.cli.collections", "Show and define record types."),
+    "records": ("vault.cli.records", "Store, read, find, change and erase records."),
+    "audit": ("vault.cli.audit", "Show who did what, when and why."),
+    "keys": ("vault.cli.keys", "Show the keys and what depends on them."),
+    "verify": ("vault.cli.verify", "Check every stored byte; exit 3 if something is wrong."),
+    "database": ("vault.cli.database", "Look after the database."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, not when they are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands in the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import the module of one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """List the commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(vault.__version__, prog_name="strongroom")
+def main() -> None:
+    """A self-hosted vault for personal records.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found a problem.
+    """
