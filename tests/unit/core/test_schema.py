@@ -173,6 +173,10 @@ def test_refused_at_definition(schema: dict[str, Any], expected: list[tuple[str,
         ({"pattern": "(a)\\1"}, [("/properties/a/pattern", "pattern")]),
         ({"pattern": "["}, [("/properties/a/pattern", "pattern")]),
         ({"pattern": "a{1000}{1000}"}, [("/properties/a/pattern", "pattern")]),
+        (
+            {"pattern": "^\\p{L}{1,64}$"},
+            [("/properties/a/pattern", "pattern")],
+        ),  # 4 MiB; the library allows 10
         ({"patternProperties": {"(?<!b)a": True}}, [("/properties/a/patternProperties/(?<!b)a", "pattern")]),
     ],
 )
@@ -210,6 +214,11 @@ def chain(length: int, width: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("length", "width"), [(12, 2), (40, 2), (80, 1), (500, 1)])
 def test_references_that_multiply_or_pile_up_are_refused(length: int, width: int) -> None:
     assert {code for _, code in refusal(chain(length, width))} == {"expansion"}
+
+
+def test_a_definition_counts_where_it_is_used() -> None:
+    # 8,190 visits by way of the reference; counted again where it is defined it would be over the limit.
+    RecordSchema.compile(chain(11, 2)).validate({}, strict=False)
 
 
 def test_references_inside_the_document_work() -> None:
