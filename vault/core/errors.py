@@ -48,6 +48,8 @@ class VaultError(Exception):
 
     code = "internal"
     title = "Internal error"
+    is_audited = False
+    """Whether core has written the entry for this failure already."""
 
     def __init__(self, detail: str, *, violations: Sequence[Violation] = ()) -> None:
         super().__init__(detail)

@@ -246,7 +246,7 @@ class KeyStore(Protocol):
         """Commit a new keyring whole."""
         ...
 
-    def census(self) -> Mapping[tuple[str, str, int], Mapping[str, int]]:
+    def census(self) -> Mapping[tuple[str, str, int], dict[str, int]]:
         """Count what depends on each (tenant, keyring, version): records, history, stored keys."""
         ...
 

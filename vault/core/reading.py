@@ -163,6 +163,22 @@ class Reading:
         except (IntegrityError, UnavailableError) as error:
             self._failed_after_release(caller, Action.RECORD_LOOKUP, rows, error)
 
+    def list_page(self, caller: Caller, collection: str, *, page: Page) -> list[RecordRow]:
+        """List live, unexpired records in the order of their creation; their documents stay sealed.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+            IntegrityError: a row is not what the vault wrote.
+        """
+        authorize(caller, Action.RECORD_LIST)
+        definition = self._collections.current(caller.tenant, collection)
+        check_purpose_stated(caller, definition)
+        entry = self._trail.entry(event_of(caller, Action.RECORD_LIST, Result.DONE, collection=collection))
+        rows = self._store.list_page(caller.tenant, collection, now=self._clock(), page=page, entry=entry)
+        for row in rows:
+            check_row(row, self._keyrings)
+        return rows
+
     def tag_query(self, definition: Definition, field: str, value: Any, region: str | None) -> TagQuery:
         """The tag of a value as a look-up sends it.
 
@@ -206,6 +222,7 @@ class Reading:
             for row in rows
         ]
         self._trail.append(*events)
+        error.is_audited = True
         raise error
 
 

@@ -1,0 +1,203 @@
+"""The WSGI application: routes, the way in, the way out, and the one place where every error ends."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from pathlib import Path
+from typing import Any
+
+from apiflask import APIFlask
+from flask import Response, current_app, request
+from pydantic.json_schema import models_json_schema
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+import vault
+from vault.api import models
+from vault.api.audit import audit_blueprint
+from vault.api.bodies import MAX_BODY_BYTES
+from vault.api.caller import authenticate, known_caller, peer_address, request_id
+from vault.api.collections import collections_blueprint
+from vault.api.docs import docs_blueprint
+from vault.api.health import health_blueprint
+from vault.api.keyrings import keyrings_blueprint
+from vault.api.problems import problem, render, status_of
+from vault.api.records import records_blueprint
+from vault.api.services import Services
+from vault.audit.events import Action, Result
+from vault.core.errors import (
+    CollectionNotFoundError,
+    IntegrityError,
+    NotAuthenticatedError,
+    RecordNotFoundError,
+    TooLargeError,
+    UnavailableError,
+    VaultError,
+)
+from vault.core.tokens import parse_token
+from vault.core.trail import event_of
+
+log = logging.getLogger("strongroom.api")
+
+_SERVER_ERROR = 500
+_DESCRIPTION = """A vault for personal records: send a JSON record, keep the token.
+
+Every answer that is not a success is an RFC 9457 problem. Personal values never stand in a URL: look-ups are POST
+bodies. Without `reveal=plain` answers are masked."""
+
+
+def create_app(services: Services) -> APIFlask:
+    """Build the application around its services; nothing is read, opened or started here."""
+    app = APIFlask(
+        "strongroom", title="Strongroom", version=vault.__version__, docs_path=None, json_errors=False
+    )
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        OPENAPI_VERSION="3.1.0",
+        INFO={"description": _DESCRIPTION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        SECURITY_SCHEMES={"bearer": {"type": "http", "scheme": "bearer"}},
+        AUTO_404_RESPONSE=False,
+        AUTO_VALIDATION_ERROR_RESPONSE=False,
+        AUTO_OPERATION_ID=True,
+    )
+    app.spec_processor(_complete)
+    for blueprint in (
+        records_blueprint(services),
+        collections_blueprint(services),
+        keyrings_blueprint(services),
+        audit_blueprint(services),
+        health_blueprint(services),
+        docs_blueprint(),
+    ):
+        app.register_blueprint(blueprint)
+    _install_way_in(app, services)
+    _install_errors(app, services)
+    return app
+
+
+def _install_way_in(app: APIFlask, services: Services) -> None:
+    @app.before_request
+    def way_in() -> None:
+        if request.path.startswith("/v1/"):
+            authenticate(services)
+
+    @app.after_request
+    def way_out(response: Response) -> Response:
+        response.headers["Request-Id"] = request_id()
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        return response
+
+
+def _install_errors(app: APIFlask, services: Services) -> None:
+    @app.errorhandler(VaultError)
+    def refused(error: VaultError) -> Response:
+        try:
+            _record_refusal(services, error)
+        except VaultError as audit_error:
+            # Without the log nothing is answered but that.
+            log.error(  # noqa: TRY400  # a traceback's messages could hold what somebody sent
+                "request %s: the refusal could not be audited: %s", request_id(), audit_error
+            )
+            return render(_audit_unavailable(), request_id=request_id())
+        if status_of(error) >= _SERVER_ERROR:
+            alarm = logging.CRITICAL if isinstance(error, IntegrityError) else logging.ERROR
+            log.log(
+                alarm, "request %s failed: %s: %s", request_id(), error.code, error, exc_info=error.__cause__
+            )
+        return render(error, request_id=request_id())
+
+    @app.errorhandler(HTTPException)
+    def not_served(error: HTTPException) -> Response:
+        if isinstance(error, RequestEntityTooLarge):
+            too_large: Response = refused(TooLargeError(f"A body has at most {MAX_BODY_BYTES:,} bytes."))
+            return too_large
+        status = error.code or _SERVER_ERROR
+        code = error.name.lower().replace(" ", "-")
+        response = problem(
+            status, code, error.name, "See /docs for what is served here.", request_id=request_id()
+        )
+        if status == 405 and getattr(error, "valid_methods", None):  # noqa: PLR2004  # Method Not Allowed
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))  # type: ignore[attr-defined]
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        # Where it happened goes to the log; the answer carries the request id and nothing else.
+        log.critical(  # a traceback's messages could hold what somebody sent
+            "request %s failed unexpectedly: %s", request_id(), _trace(error)
+        )
+        return render(
+            VaultError("An unexpected error; the log has it under this request id."), request_id=request_id()
+        )
+
+
+def _trace(error: BaseException) -> str:
+    """Types and places of an error and its causes, without their messages: those can hold personal values."""
+    parts = []
+    current: BaseException | None = error
+    while current is not None:
+        frames = traceback.extract_tb(current.__traceback__)
+        places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+        parts.append(f"{type(current).__name__} at {places}")
+        current = current.__cause__ or current.__context__
+    return "; from ".join(parts)
+
+
+def _record_refusal(services: Services, error: VaultError) -> None:
+    if isinstance(error, NotAuthenticatedError):
+        services.trail.refused_without_credential(address=peer_address(), reason=error.reason)
+        return
+    caller = known_caller()
+    # A store that refuses cannot log its own refusal either; asking it again only makes the caller wait.
+    if caller is None or error.is_audited or error.code == "store-unavailable":
+        return
+    is_failure = isinstance(error, UnavailableError | IntegrityError)
+    services.trail.append(
+        event_of(
+            caller,
+            _attempted_action(),
+            Result.FAILED if is_failure else Result.REFUSED,
+            reason=error.code,
+            **_attempted_record(error),
+        )
+    )
+
+
+def _attempted_action() -> Action:
+    view = current_app.view_functions.get(request.endpoint or "")
+    return getattr(view, "action", None) or Action.REQUEST
+
+
+def _attempted_record(error: VaultError) -> dict[str, Any]:
+    arguments = request.view_args or {}
+    # The name of a collection that does not exist is free text from outside: it stays out of the log.
+    if "collection" not in arguments or isinstance(error, CollectionNotFoundError):
+        return {}
+    details: dict[str, Any] = {"collection": arguments["collection"]}
+    try:
+        details["token"] = parse_token(arguments["token"]) if "token" in arguments else None
+    except RecordNotFoundError:
+        details["token"] = None
+    return details
+
+
+def _audit_unavailable() -> UnavailableError:
+    return UnavailableError(
+        "The access log cannot be written; nothing is answered without it.", code="audit-unavailable"
+    )
+
+
+def _complete(spec: dict[str, Any]) -> dict[str, Any]:
+    """Add to the generated description what APIFlask cannot see on the views."""
+    _, definitions = models_json_schema(
+        [(models.Problem, "serialization")], ref_template="#/components/schemas/{model}"
+    )
+    spec.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+    patch = spec["paths"]["/v1/collections/{collection}/records/{token}"]["patch"]
+    patch["requestBody"] = {
+        "required": True,
+        "content": {"application/merge-patch+json": {"schema": {"type": "object"}}},
+    }
+    return spec

@@ -1,0 +1,158 @@
+"""Reading a request: bytes in, plain values out, each thing that is wrong named with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from vault.core.clock import from_text
+from vault.core.documents import MAX_DOCUMENT_BYTES, parse_json
+from vault.core.errors import TooLargeError, UnprocessableError, UnsupportedMediaTypeError, Violation
+from vault.core.record_rules import IfMatch
+from vault.core.tokens import WRITE_ID_BYTES
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+MAX_BODY_BYTES = MAX_DOCUMENT_BYTES + 65_536
+"""Longest body: a document of the greatest size, and room for the members and white space around it."""
+MAX_LIMIT = 1_000
+DEFAULT_LIMIT = 100
+
+
+def read_body(content_type: str = JSON) -> Any:
+    """Read the request's body as JSON.
+
+    Raises:
+        UnsupportedMediaTypeError: another content type, or a content encoding.
+        TooLargeError: over :data:`MAX_BODY_BYTES`.
+        MalformedBodyError: not JSON, or with duplicate names.
+    """
+    if request.mimetype != content_type:
+        raise UnsupportedMediaTypeError(f"Send this with Content-Type: {content_type}")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnsupportedMediaTypeError("Send the body without a content encoding.")
+    try:
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise TooLargeError(f"A body has at most {MAX_BODY_BYTES:,} bytes.") from error
+    return parse_json(body)
+
+
+def read_members(body: Any, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
+    """Return the body as an object with known members only.
+
+    Raises:
+        UnprocessableError: ``body-members``; not an object, a member is unknown or missing.
+    """
+    if not isinstance(body, dict):
+        raise _members(Violation("", "type", "the body is a JSON object"))
+    wrong = [
+        Violation("/*other", "unknown", "allowed: " + ", ".join(allowed))
+        for name in body
+        if name not in allowed
+    ]
+    wrong += [Violation(f"/{name}", "required") for name in required if name not in body]
+    if wrong:
+        raise _members(*wrong)
+    return body
+
+
+def _members(*violations: Violation) -> UnprocessableError:
+    return UnprocessableError(
+        "The body does not have the members it should.", code="body-members", violations=violations
+    )
+
+
+def text_member(body: dict[str, Any], name: str) -> str | None:
+    """Read a member that is a string or null."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _members(Violation(f"/{name}", "type", "a string"))
+    return value
+
+
+def time_member(body: dict[str, Any], name: str) -> int | None:
+    """Read a member that is an RFC 3339 time or null, as UTC microseconds."""
+    text = text_member(body, name)
+    if text is None:
+        return None
+    try:
+        return from_text(text)
+    except ValueError:
+        raise _members(Violation(f"/{name}", "time", "a time such as 2027-01-31T12:00:00Z")) from None
+
+
+def limit_of(value: Any) -> int:
+    """Read a page limit: 1 to :data:`MAX_LIMIT`, from a query text or a JSON member."""
+    if value is None:
+        return DEFAULT_LIMIT
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(MAX_LIMIT)):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
+        raise _members(Violation("/limit", "range", f"a whole number from 1 to {MAX_LIMIT:,}"))
+    return value
+
+
+def cursor_of(value: Any) -> int:
+    """Read a cursor that an earlier page gave; None starts at the beginning."""
+    if value is None:
+        return 0
+    try:
+        return int.from_bytes(bytes.fromhex(value), "big") if len(value) == _CURSOR_DIGITS else _no_cursor()
+    except (TypeError, ValueError):
+        return _no_cursor()
+
+
+def cursor_text(row_id: int | None) -> str:
+    """Write the cursor that continues after this row."""
+    return (row_id or 0).to_bytes(8, "big").hex()
+
+
+_CURSOR_DIGITS = 16
+
+
+def _no_cursor() -> int:
+    raise _members(Violation("/cursor", "cursor", "the next_cursor of the page before")) from None
+
+
+def names_of(value: Any) -> frozenset[str] | None:
+    """Read a choice of fields: a comma-separated query text or a JSON list of strings; None for all."""
+    if value is None:
+        return None
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise _members(Violation("/fields", "type", "names of top-level fields"))
+    return frozenset(names)
+
+
+def is_plain(value: Any) -> bool:
+    """Read ``reveal``: ``masked`` (the default) or ``plain``."""
+    if value not in (None, "masked", "plain"):
+        raise _members(Violation("/reveal", "enum", "masked or plain"))
+    return bool(value == "plain")
+
+
+def etag_text(write_id: bytes) -> str:
+    """Write a record's ETag."""
+    return f'"{write_id.hex()}"'
+
+
+def if_match() -> IfMatch | None:
+    """Read ``If-Match``; a header whose tags are none of ours matches nothing."""
+    header = request.headers.get("If-Match")
+    if header is None:
+        return None
+    tags = request.if_match
+    write_ids = (_write_id(tag) for tag in tags.as_set())
+    return IfMatch(frozenset(item for item in write_ids if item is not None), any_state=tags.star_tag)
+
+
+def _write_id(tag: str) -> bytes | None:
+    try:
+        write_id = bytes.fromhex(tag)
+    except ValueError:
+        return None
+    return write_id if len(write_id) == WRITE_ID_BYTES else None

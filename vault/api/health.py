@@ -1,0 +1,43 @@
+"""/healthz and /readyz: open to everyone, and silent about everything but the reason."""
+
+from __future__ import annotations
+
+from apiflask import APIBlueprint
+from flask import Response
+
+from vault.api import answers, models
+from vault.api.services import Services
+from vault.api.spec import Operation, describe
+
+
+def health_blueprint(services: Services) -> APIBlueprint:
+    """Routes for whoever watches the process."""
+    blueprint = APIBlueprint("health", __name__, tag="health")
+
+    @blueprint.get("/healthz")
+    @describe(blueprint, Operation(action=None, summary="The process runs", output=models.HealthAnswer))
+    def healthz() -> Response:
+        return answers.answer({"status": "ok"})
+
+    @blueprint.get("/readyz")
+    @describe(
+        blueprint,
+        Operation(
+            action=None,
+            summary="Keys and store work; 503 with the same body if they do not",
+            output=models.ReadinessAnswer,
+        ),
+    )
+    def readyz() -> Response:
+        proof = services.readiness()
+        body = {
+            "status": "ready" if proof.is_ready else "not-ready",
+            "store": proof.store,
+            "providers": {
+                name: {"status": str(health.status), "detail": health.detail}
+                for name, health in proof.providers.items()
+            },
+        }
+        return answers.answer(body, 200 if proof.is_ready else 503)
+
+    return blueprint

@@ -1,0 +1,87 @@
+"""granian, set up for this application."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server
+
+from vault.core.errors import MisconfiguredError
+
+KILL_TIMEOUT_SECONDS = 10
+"""How long a worker may finish its requests when the server stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where to listen and how.
+
+    Attributes:
+        host: an IP address.
+        port: a TCP port.
+        workers: how many processes answer.
+        certificate: PEM file, or None for plain HTTP.
+        key: PEM file of the certificate's key.
+    """
+
+    host: str
+    port: int
+    workers: int
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def check_port_free(listener: Listener) -> None:
+    """Raise if another program listens there.
+
+    granian shares a port with whoever else allows it, so two servers over two vaults would answer in turns.
+
+    Raises:
+        MisconfiguredError: the port is taken or cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listener.host, listener.port))
+        except OSError as error:
+            raise MisconfiguredError(
+                f"{listener.host}:{listener.port} cannot be listened on ({error.strerror}); "
+                "choose another with --listen or [server] listen."
+            ) from error
+
+
+def serve(load_application: Callable[[], Any], listener: Listener) -> None:
+    """Answer requests until SIGINT or SIGTERM.
+
+    Args:
+        load_application: makes the WSGI application; called in each worker process, after the fork.
+        listener: where to listen.
+    """
+    server = Server(
+        "strongroom",
+        address=listener.host,
+        port=listener.port,
+        interface=Interfaces.WSGI,
+        workers=listener.workers,
+        # One thread per worker: SQLite writes queue anyway, and idle threads would leak their connections.
+        blocking_threads=1,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        websockets=False,
+        log_level=LogLevels.warning,
+        ssl_cert=listener.certificate,
+        ssl_key=listener.key,
+        workers_kill_timeout=KILL_TIMEOUT_SECONDS,
+        respawn_failed_workers=True,
+        process_name=None,
+    )
+    server.serve(target_loader=load_application, wrap_loader=False)

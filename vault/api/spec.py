@@ -1,0 +1,87 @@
+"""The OpenAPI 3.1 description, generated from the routes.
+
+APIFlask reads what its decorators note on a view. The parsing wrappers that those decorators return are not used:
+record bodies are read by our own exact JSON reader, and a second validation would cost more than the whole handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from apiflask import APIBlueprint
+from pydantic import BaseModel
+
+from vault.api.problems import PROBLEM_TYPE
+from vault.audit.events import Action
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+REASONS = {
+    400: "The body is not the JSON that was promised",
+    401: "No valid credential",
+    403: "The credential does not allow this",
+    404: "No such collection or record",
+    409: "Conflicts with what is stored; a duplicate names the field",
+    410: "Erased or expired",
+    412: "The record is not in the state that If-Match names",
+    413: "Over a size limit",
+    415: "Another content type is needed",
+    422: "Breaks the schema or a rule; each violation with its JSON pointer",
+    428: "The collection demands If-Match",
+    503: "Keys, store or audit cannot be reached; see Retry-After",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a view does, takes and gives.
+
+    Attributes:
+        action: what a refused request is audited as; None for views that need no credential.
+        summary: one line.
+        output: the body of the successful answer.
+        status: its status.
+        query: query parameters.
+        body: the JSON body.
+        headers: request headers.
+        refusals: the statuses with which it can refuse, beyond 401, 403 and 503.
+    """
+
+    action: Action | None
+    summary: str
+    output: type[BaseModel] | None = None
+    status: int = 200
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    headers: type[BaseModel] | None = None
+    refusals: tuple[int, ...] = ()
+
+
+def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], View]:
+    """Note an operation on its view."""
+
+    def note(view: View) -> View:
+        view.action = operation.action  # type: ignore[attr-defined]  # the rim reads it for the audit log
+        if operation.output is not None:
+            blueprint.output(operation.output, status_code=operation.status)(view)
+        inputs = ((operation.query, "query"), (operation.body, "json"), (operation.headers, "headers"))
+        for model, location in inputs:
+            if model is not None:
+                blueprint.input(model, location=location)(view)
+        secured = (401, 403, 503) if operation.action is not None else ()
+        responses: dict[int, Any] = {
+            status: {"description": REASONS[status], "content": _PROBLEM}
+            for status in {*operation.refusals, *secured}
+        }
+        if operation.output is None:
+            responses[operation.status] = {"description": "Done"}
+        security = "bearer" if operation.action is not None else None
+        blueprint.doc(summary=operation.summary, responses=responses, security=security)(view)
+        return view
+
+    return note
+
+
+_PROBLEM = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -1,0 +1,58 @@
+"""``strongroom serve``: open the vault and answer requests until stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vault import bootstrap
+from vault.api.server import check_port_free, serve
+from vault.cli.host import host_options, reports_misconfiguration, show_credential
+from vault.config import Configuration, load_configuration
+
+
+@click.command("serve")
+@host_options
+@click.option("--listen", metavar="ADDRESS:PORT", help="Listen here instead of [server] listen.")
+@reports_misconfiguration
+def command(config: Path | None, data: Path | None, listen: str | None) -> None:
+    """Run the vault server.
+
+    Without --config: the embedded default, everything in one data folder, made on the first start.
+    """
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configuration = load_configuration(config, data, _overrides(listen))
+    listener = bootstrap.listener_of(configuration)
+    if not bootstrap.vault_exists(configuration):
+        credential = bootstrap.create_vault(configuration)
+        click.echo(f"Made a new vault: {configuration.database_path}")
+        show_credential(credential)
+    with bootstrap.only_server(configuration):
+        check_port_free(listener)
+        # Everything that can be wrong is found here, in one sentence, before any worker starts.
+        bootstrap.open_vault(configuration).close()
+        _announce(configuration, listener.workers)
+        serve(bootstrap.application_loader(configuration), listener)
+
+
+def _overrides(listen: str | None) -> dict[str, Any]:
+    return {} if listen is None else {"server": {"listen": listen}}
+
+
+def _announce(configuration: Configuration, workers: int) -> None:
+    server = configuration.settings.server
+    scheme = "https" if server.tls else "http"
+    click.echo(
+        f"strongroom serves {configuration.database_path} on {scheme}://{server.listen} ({workers} workers)"
+    )
+    click.echo(f"  API description: {scheme}://{server.listen}/docs     stop with Ctrl-C")
+    if configuration.is_embedded:
+        click.echo(
+            "  note: key file and data lie side by side in this folder: whoever copies it has both. To part them, "
+            "see docs/providers/local-file.md."
+        )
