@@ -71,7 +71,7 @@ def _cells(entry: AuditEntry) -> list[object]:
         entry.time,
         entry.principal or entry.address,
         entry.action if entry.count == 1 else f"{entry.action} x{entry.count}",
-        result,
+        result if entry.reveal is None else f"{result}, {entry.reveal}",
         entry.collection,
         entry.token,
         entry.generation,

@@ -73,7 +73,8 @@ def command(data: Path | None, check: bool, port: int | None) -> None:
         except StrongroomError as error:
             raise explained(error) from error
         stage.say()
-        stage.headline("Every step gave what it should. By hand, in another terminal:")
+        while_up = "while a demo without --check stays up" if check else "in another terminal"
+        stage.headline(f"Every step gave what it should. By hand, {while_up}:")
         stage.say()
         stage.say(curl_lines(server.url, write_headers(folder, credential)))
         if not check:
@@ -92,6 +93,7 @@ def _prepare_vault(folder: Path, stage: Stage) -> Path:
                 ),
             )
         return credential_file
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with stage.waiting("Making a vault: key, database and administrator credential ..."):
         made = run_strongroom("init", "--data", folder, "--credential-file", credential_file)
     if made.returncode != 0:

@@ -24,14 +24,25 @@ def list_keys(connection: Connection) -> None:
             print_json(keyring)
         return
     print_table(
-        ["KEYRING", "VERSION", "STATE", "PROVIDER", "ALGORITHM", "RECORDS", "HISTORY", "STORED KEYS"],
+        [
+            "KEYRING",
+            "VERSION",
+            "STATE",
+            "PROVIDER",
+            "ALGORITHM",
+            "CREATED",
+            "RECORDS",
+            "HISTORY",
+            "STORED KEYS",
+        ],
         [
             [
                 keyring.name,
                 version.version,
-                version.state,
+                f"{version.state}, compromised" if version.compromised else version.state,
                 version.provider,
                 version.algorithm,
+                version.created_at,
                 version.records,
                 version.history,
                 version.stored_keys,

@@ -13,7 +13,7 @@ from vault.cli.output import printable, text_of
 from vault.client import Exchange
 
 _INDENT = "    "
-_LABEL_WIDTH = 16
+_LABEL_WIDTH = 17
 
 
 class Stage:

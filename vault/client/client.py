@@ -179,7 +179,7 @@ class Client:
             lambda item: RecordMetadata.read(item, None),
         )
 
-    def lookup(  # noqa: PLR0913 - what to look for, and how much of it to show
+    def lookup(
         self,
         collection: str,
         field: str,

@@ -95,28 +95,44 @@ def _metadata(document: Json, etag: str | None) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KeyVersionName:
+    """A version of a keyring, by name."""
+
+    keyring: str
+    version: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What was done about a record, and from when on no backup can bring it back.
+    """What was done about a record, and whether any backup can still bring it back.
 
     Attributes:
+        state: ``done``: gone from the live database; ``final``: no backup can bring it back.
         erased_at: when the live rows went.
         final_at: when the erasure is (or was) final; None if that is not known yet.
-        document: the server's whole answer.
+        key_versions: those that could still open the record in a backup; final once all are destroyed.
     """
 
     token: UUID
-    erased_at: datetime | None
+    collection: str
+    state: str
+    erased_at: datetime
     final_at: datetime | None
-    document: Json
+    key_versions: tuple[KeyVersionName, ...]
 
     @classmethod
     def read(cls, document: Json) -> Self:
         """Build from the server's document."""
         return cls(
             token=UUID(document["token"]),
-            erased_at=_instant_or_none(document.get("erased_at")),
+            collection=document["collection"],
+            state=document["state"],
+            erased_at=instant(document["erased_at"]),
             final_at=_instant_or_none(document.get("final_at")),
-            document=document,
+            key_versions=tuple(
+                KeyVersionName(keyring=named["keyring"], version=named["version"])
+                for named in document["key_versions"]
+            ),
         )
 
 
@@ -191,12 +207,16 @@ class AuditEntry:
     """One audit event: who did what, to which record, when and why.
 
     Attributes:
+        credential: the public name of what the principal showed.
+        fields: the schema's names of what was touched; ``*other`` for names it does not declare.
+        reveal: ``masked`` or ``plain``, where data was released.
         count: how many alike events this entry stands for; more than 1 only for refused strangers.
     """
 
     id: str
     time: datetime
     principal: str | None
+    credential: str | None
     action: str
     result: str
     reason: str | None
@@ -206,6 +226,7 @@ class AuditEntry:
     purpose: str | None
     request_id: str | None
     fields: tuple[str, ...]
+    reveal: str | None
     address: str | None
     count: int
 
@@ -217,6 +238,7 @@ class AuditEntry:
             id=str(document["id"]),
             time=instant(document["time"]),
             principal=document.get("principal"),
+            credential=document.get("credential"),
             action=document["action"],
             result=document["result"],
             reason=document.get("reason"),
@@ -226,6 +248,7 @@ class AuditEntry:
             purpose=document.get("purpose"),
             request_id=document.get("request_id"),
             fields=tuple(document.get("fields") or ()),
+            reveal=document.get("reveal"),
             address=document.get("address"),
             count=document.get("count") or 1,
         )
@@ -238,6 +261,7 @@ class KeyVersion:
     Attributes:
         version: the keyring's own counter, never reused.
         state: ``pending``, ``active``, ``deactivated``, ``retired`` or ``destroyed``.
+        compromised: somebody may have had the key: rotate away from it.
         records: live records whose data key it wraps.
         history: kept earlier generations.
         stored_keys: index and MAC keys.
@@ -245,8 +269,10 @@ class KeyVersion:
 
     version: int
     state: str
+    compromised: bool
     provider: str
     algorithm: str
+    created_at: datetime
     records: int
     history: int
     stored_keys: int
@@ -257,8 +283,10 @@ class KeyVersion:
         return cls(
             version=document["version"],
             state=document["state"],
+            compromised=document["compromised"],
             provider=document["provider"],
             algorithm=document["algorithm"],
+            created_at=instant(document["created_at"]),
             records=document["records"],
             history=document["history"],
             stored_keys=document["stored_keys"],

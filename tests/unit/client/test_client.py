@@ -82,14 +82,25 @@ def test_writes_carry_their_condition(
 
 def test_erase_and_erasure(server: Any, client: Client) -> None:
     server.will_answer(status=204)
-    server.will_answer({"token": TOKEN, "erased_at": "2026-11-23T14:00:00Z", "final_at": None, "more": 1})
-    assert client.erase("users", UUID(TOKEN), if_match='"e1"') is None
+    server.will_answer(
+        {
+            "token": TOKEN,
+            "collection": "users",
+            "state": "done",
+            "erased_at": "2026-11-23T14:00:00Z",
+            "final_at": None,
+            "key_versions": [{"keyring": "default", "version": 10}],
+            "from_the_future": 1,
+        }
+    )
+    client.erase("users", UUID(TOKEN), if_match='"e1"')
     erasure = client.erasure("users", TOKEN)
     assert [(asked.method, asked.path.rpartition("/")[2]) for asked in server.asked] == [
         ("DELETE", TOKEN),
         ("GET", "erasure"),
     ]
-    assert (erasure.token, erasure.final_at, erasure.document["more"]) == (UUID(TOKEN), None, 1)
+    assert (erasure.token, erasure.state, erasure.final_at) == (UUID(TOKEN), "done", None)
+    assert erasure.key_versions == (strongroom.KeyVersionName(keyring="default", version=10),)
 
 
 def test_lists_walk_through_their_pages(server: Any, client: Client, metadata: dict[str, Any]) -> None:
@@ -207,6 +218,7 @@ def test_audit_search(server: Any, client: Client) -> None:
 
 def test_keyrings(server: Any, client: Client) -> None:
     version = {"version": 10, "state": "active", "provider": "disk", "algorithm": "AES-KWP", "new": "x"}
+    version |= {"compromised": False, "created_at": "2026-11-23T14:00:00Z"}
     counts = {"records": 2**70, "history": 0, "stored_keys": 2}
     keyring = {"name": "default", "provider": "disk", "active_version": 10, "versions": [version | counts]}
     server.will_answer({"items": [keyring], "next_cursor": None})
