@@ -1,0 +1,406 @@
+"""What the tests against real processes share: starting and stopping servers, asking them, running the command.
+
+Tests are no packages, so this comes to them as fixtures; for the types of what a fixture gives, write
+``if TYPE_CHECKING: from conftest import Server``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+HOST = "127.0.0.1"
+READY_SECONDS = 30.0
+STOP_SECONDS = 20.0
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "request_id"}
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+# Ports from 32768 on are what the system gives to outgoing connections.
+_PORTS = range(20_000, 32_000)
+_COMMAND = (sys.executable, "-P", "-m", "vault.cli")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose form has been checked: every test that asks anything checks it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body, parse_float=Decimal)
+
+    @property
+    def etag(self) -> str:
+        return self.headers["ETag"]
+
+    def gives(self, status: int) -> Any:
+        """Assert the status and return the document."""
+        assert self.status == status, (self.status, self.body[:2000])
+        return self.json if self.body else None
+
+    def refuses(self, status: int, code: str, *errors: tuple[str, str]) -> Any:
+        """Assert the status, the problem's code and, if named, its errors as (pointer, code); return the problem."""
+        assert self.status == status, (self.status, self.body[:2000])
+        problem = self.json
+        assert problem["type"] == f"urn:strongroom:error:{code}", problem
+        if errors:
+            assert [(each["pointer"], each["code"]) for each in problem.get("errors", [])] == list(errors), (
+                problem
+            )
+        return problem
+
+
+def check_form(method: str, path: str, answer: Answer) -> None:
+    """Assert what holds for every answer of the server."""
+    headers = answer.headers
+    assert headers["Cache-Control"] == "no-store", (method, path, dict(headers))
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert len(headers["Request-Id"]) == len("0" * 32)
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "Traceback" not in answer.body[:100_000].decode(errors="replace")
+    is_success = answer.status < 300
+    if is_success or path.startswith("/readyz"):
+        return
+    if method == "HEAD":
+        assert answer.body == b""
+        return
+    assert headers["Content-Type"] == "application/problem+json", (method, path, dict(headers))
+    problem = answer.json
+    assert PROBLEM_MEMBERS <= problem.keys() <= PROBLEM_MEMBERS | {"errors"}, problem
+    assert problem["status"] == answer.status
+    assert problem["type"].startswith("urn:strongroom:error:")
+    assert problem["request_id"] == headers["Request-Id"]
+    assert all(isinstance(problem[name], str) and problem[name] for name in ("title", "detail"))
+    for each in problem.get("errors", []):
+        assert {"pointer", "code"} <= each.keys() <= {"pointer", "code", "detail"}, problem
+        assert each["pointer"] == "" or each["pointer"].startswith("/")
+    assert (answer.status == 401) == ("WWW-Authenticate" in headers)
+    assert (answer.status == 503) == ("Retry-After" in headers)
+
+
+@dataclass
+class Api:
+    """Asks a server over HTTP; every answer's form is checked on the way.
+
+    Attributes:
+        credential: what is shown; None for nothing.
+    """
+
+    url: str
+    credential: str | None = None
+    ca: Path | None = None
+    _pool: urllib3.PoolManager = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pool = urllib3.PoolManager(
+            retries=False, timeout=30, ca_certs=None if self.ca is None else str(self.ca)
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        content_type: str | None = JSON,
+        **options: Any,
+    ) -> Answer:
+        """Send a document as JSON, or raw bytes as ``body``."""
+        sent = {} if self.credential is None else {"Authorization": f"Bearer {self.credential}"}
+        if document is not None:
+            body = json.dumps(document).encode()
+        if body is not None and content_type is not None:
+            sent["Content-Type"] = content_type
+        sent |= headers or {}
+        response = self._pool.request(method, self.url + path, body=body, headers=sent, **options)
+        answer = Answer(response.status, response.headers, response.data)
+        check_form(method, path, answer)
+        return answer
+
+    def get(self, path: str, **options: Any) -> Answer:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, document: Any = None, **options: Any) -> Answer:
+        return self.request("POST", path, document, **options)
+
+    def put(self, path: str, document: Any = None, **options: Any) -> Answer:
+        return self.request("PUT", path, document, **options)
+
+    def patch(self, path: str, document: Any = None, **options: Any) -> Answer:
+        return self.request("PATCH", path, document, **{"content_type": MERGE_PATCH} | options)
+
+    def delete(self, path: str, **options: Any) -> Answer:
+        return self.request("DELETE", path, **options)
+
+    def create(self, data: Any, collection: str = "users", **members: Any) -> str:
+        """Store a record and return its path."""
+        made = self.post(f"/v1/collections/{collection}/records", {"data": data} | members).gives(201)
+        return f"/v1/collections/{collection}/records/{made['token']}"
+
+    def plain(self, path: str) -> Any:
+        """Read a record's document in plain."""
+        return self.get(f"{path}?reveal=plain").gives(200)["data"]
+
+    def lookup(self, field: str, value: Any, collection: str = "users", **members: Any) -> Any:
+        """Look up and return the answer's document."""
+        body = {"field": field, "value": value} | members
+        return self.post(f"/v1/collections/{collection}/records/lookup", body).gives(200)
+
+    def audit(self, **criteria: Any) -> list[dict[str, Any]]:
+        """Search the access log, newest first."""
+        items: list[dict[str, Any]] = self.post("/v1/audit/search", criteria).gives(200)["items"]
+        return items
+
+    def close(self) -> None:
+        self._pool.clear()
+
+
+@dataclass
+class Server:
+    """A running ``strongroom serve``.
+
+    Attributes:
+        url: where it answers.
+        credential: the administrator's.
+        data: its data folder.
+        log_path: what it printed.
+        api: asks it, with the credential.
+    """
+
+    url: str
+    credential: str
+    data: Path
+    log_path: Path
+    process: subprocess.Popen[bytes]
+    api: Api
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def database(self) -> Path:
+        return self.data / "strongroom.db"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a SELECT past every layer of the vault."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def stop(self) -> int:
+        """End it as Ctrl-C would and return its exit code."""
+        self.api.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                pytest.fail(f"the server did not stop within {STOP_SECONDS} s:\n{self.log}")
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """End it and its workers at once: the group is its own."""
+        self.api.close()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def own_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without STRONGROOM_ variables, so that a tester's own settings do not reach a test."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
+    return kept | {"PYTHONWARNINGS": "default"} | dict(extra or {})
+
+
+def find_free_port() -> int:
+    # Not the seeded generator: two runs beside each other would choose the same ports.
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port
+    raise RuntimeError("no free port")
+
+
+def run_strongroom(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*_COMMAND, *map(str, arguments)],
+        env=own_environment(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **({} if "input" in options else {"stdin": subprocess.DEVNULL}),
+        **options,
+    )
+
+
+def _wait_ready(server: Server) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    probe = urllib3.PoolManager(
+        retries=False, timeout=5, ca_certs=str(server.api.ca) if server.api.ca else None
+    )
+    while server.process.poll() is None and time.monotonic() < deadline:
+        try:
+            status = probe.request("GET", server.url + "/readyz").status
+        except urllib3.exceptions.HTTPError:
+            status = None
+        probe.clear()
+        if status == 200:
+            return
+        time.sleep(0.02)
+    server.kill()
+    raise RuntimeError(f"the server did not become ready:\n{server.log}")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Finds a port on loopback that nobody listens on, below those that the system gives away by itself."""
+    return find_free_port
+
+
+@pytest.fixture(scope="session")
+def strongroom() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the real command to its end: ``strongroom("verify", "--data", folder)``; also input=, environment=, cwd=."""
+    return run_strongroom
+
+
+@pytest.fixture(scope="session")
+def vault_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new vault made by the real ``strongroom init``, to be copied: ``data`` and ``credential`` in one folder."""
+    folder = tmp_path_factory.mktemp("vault-template")
+    made = run_strongroom("init", "--data", folder / "data", "--credential-file", folder / "credential")
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_vault(
+    vault_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], tuple[Path, str]]:
+    """Makes a data folder with a vault of its own that nobody else writes to; gives it and its credential."""
+
+    def make() -> tuple[Path, str]:
+        data = tmp_path_factory.mktemp("vault") / "data"
+        shutil.copytree(vault_template / "data", data)
+        return data, (vault_template / "credential").read_text().strip()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def start_server(new_vault: Callable[[], tuple[Path, str]]) -> Iterator[Callable[..., Server]]:
+    """Starts ``strongroom serve`` on a new vault, or on ``data=`` with ``credential=``; ends it with the session.
+
+    ``config=`` names a configuration file instead, ``arguments=`` adds to the command line, ``environment=`` to the
+    environment; ``ca=`` makes it https. Two workers, as by default.
+    """
+    started: list[Server] = []
+
+    def start(
+        *,
+        data: Path | None = None,
+        credential: str | None = None,
+        config: Path | None = None,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        host: str = HOST,
+        ca: Path | None = None,
+    ) -> Server:
+        if data is None:
+            data, credential = new_vault()
+        port = find_free_port()
+        home = ("--data", str(data)) if config is None else ("--config", str(config))
+        descriptor, log_name = tempfile.mkstemp(prefix="serve-", suffix=".log", dir=data.parent)
+        with os.fdopen(descriptor, "wb") as log:
+            process = subprocess.Popen(
+                [*_COMMAND, "serve", *home, "--listen", f"{host}:{port}", *arguments],
+                env=own_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        url = f"{'https' if ca else 'http'}://{HOST}:{port}"
+        server = Server(url, credential or "", data, Path(log_name), process, Api(url, credential, ca))
+        started.append(server)
+        _wait_ready(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[..., Server]) -> Server:
+    """One server that tests share: put records of your own into it, and count on nobody else's absence."""
+    return start_server()
+
+
+@pytest.fixture(scope="session")
+def api(server: Server) -> Api:
+    """Asks the shared server with the administrator's credential."""
+    return server.api
+
+
+@pytest.fixture(scope="session")
+def make_api() -> Iterator[Callable[..., Api]]:
+    """Asks with another credential: ``make_api(server.url, "strongroom_...")``, or none at all."""
+    made: list[Api] = []
+
+    def make(url: str, credential: str | None = None) -> Api:
+        made.append(Api(url, credential))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def skip_or_fail(missing: str) -> None:
+    """Skip on a laptop, fail where CI promises that everything is there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{missing} is missing, and CI is set")
+    pytest.skip(f"{missing} is missing")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the distribution's Chromium."""
+    path = shutil.which("chromium")
+    if path is None:
+        skip_or_fail("chromium")
+    return str(path)
