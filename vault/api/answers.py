@@ -19,6 +19,13 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return Response(dump_json(body), status=status, headers=headers, content_type=JSON)
 
 
+def nothing() -> Response:
+    """Render 204: done, and nothing to say."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
 def metadata(row: RecordRow) -> dict[str, Any]:
     """What is known of a record without opening it."""
     return {

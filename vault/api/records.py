@@ -191,7 +191,7 @@ def _erasing(blueprint: APIBlueprint, services: Services) -> None:
         caller = current_caller()
         key = RecordKey(caller.tenant, collection, parse_token(token))
         services.erasures.erase(caller, key, if_match=if_match())
-        return Response(status=204)
+        return answers.nothing()
 
     @blueprint.get("/<token>/erasure")
     @describe(

@@ -125,7 +125,8 @@ class Reading:
             check_live(current, self._clock())
             if wanted is None:
                 raise not_found()
-            check_row(wanted, self._keyrings)
+            if wanted is not current:
+                check_row(wanted, self._keyrings)
             return self._trail.entry(_release(caller, Action.RECORD_READ, wanted, definition, view))
 
         row = self._store.read_for(key, generation=generation, entry_for=entry_for)
