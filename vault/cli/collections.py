@@ -111,7 +111,7 @@ def _print_collection(found: CollectionInfo, *, as_json: bool) -> None:
         [
             [
                 field,
-                rules.get("type"),
+                _type_of(rules),
                 field in required,
                 rules.get("x-index"),
                 rules.get("x-normalize"),
@@ -121,3 +121,8 @@ def _print_collection(found: CollectionInfo, *, as_json: bool) -> None:
             if isinstance(rules, dict)
         ],
     )
+
+
+def _type_of(rules: dict[str, Any]) -> str | None:
+    types = rules.get("type")
+    return " or ".join(map(str, types)) if isinstance(types, list) else types

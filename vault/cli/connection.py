@@ -51,10 +51,10 @@ class Connection:
 
     server: str
     credential_file: Path | None
-    purpose: str | None
     ca: Path | None
     insecure_http: bool
     as_json: bool
+    purpose: str | None = None
 
     @contextmanager
     def open(self) -> Iterator[Client]:
@@ -89,10 +89,11 @@ def connected(function: Callable[..., None], *, says_purpose: bool = True) -> Ca
         function: the command's.
         says_purpose: False where ``--purpose`` means something else.
     """
+    ours = [name for name in Connection.__slots__ if says_purpose or name != "purpose"]
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
-        options = {name: kwargs.pop(name, None) for name in Connection.__slots__}
+        options = {name: kwargs.pop(name) for name in ours}
         function(Connection(**options), *args, **kwargs)
 
     for option in reversed(_options(says_purpose=says_purpose)):
