@@ -57,7 +57,10 @@ def create_app(services: Services) -> APIFlask:
         INFO={"description": _DESCRIPTION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         SECURITY_SCHEMES={"bearer": {"type": "http", "scheme": "bearer"}},
         AUTO_404_RESPONSE=False,
+        AUTO_AUTH_ERROR_RESPONSE=False,
         AUTO_VALIDATION_ERROR_RESPONSE=False,
+        AUTO_SERVERS=False,  # it would describe, for all, the host name that the first reader happened to use
+        SERVERS=[{"url": "/"}],
         AUTO_OPERATION_ID=True,
     )
     app.spec_processor(_complete)
@@ -195,6 +198,10 @@ def _complete(spec: dict[str, Any]) -> dict[str, Any]:
         [(models.Problem, "serialization")], ref_template="#/components/schemas/{model}"
     )
     spec.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+    for operations in spec["paths"].values():
+        for operation in operations.values():
+            if "requestBody" in operation:
+                operation["requestBody"]["required"] = True
     patch = spec["paths"]["/v1/collections/{collection}/records/{token}"]["patch"]
     patch["requestBody"] = {
         "required": True,

@@ -63,22 +63,25 @@ def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], 
     """Note an operation on its view."""
 
     def note(view: View) -> View:
-        view.action = operation.action  # type: ignore[attr-defined]  # the rim reads it for the audit log
+        noted: Any = view
         if operation.output is not None:
-            blueprint.output(operation.output, status_code=operation.status)(view)
+            noted = blueprint.output(operation.output, status_code=operation.status)(noted)
         inputs = ((operation.query, "query"), (operation.body, "json"), (operation.headers, "headers"))
         for model, location in inputs:
             if model is not None:
-                blueprint.input(model, location=location)(view)
+                noted = blueprint.input(model, location=location)(noted)
         secured = (401, 403, 503) if operation.action is not None else ()
         responses: dict[int, Any] = {
             status: {"description": REASONS[status], "content": _PROBLEM}
-            for status in {*operation.refusals, *secured}
+            for status in sorted({*operation.refusals, *secured})
         }
         if operation.output is None:
             responses[operation.status] = {"description": "Done"}
         security = "bearer" if operation.action is not None else None
-        blueprint.doc(summary=operation.summary, responses=responses, security=security)(view)
+        noted = blueprint.doc(summary=operation.summary, responses=responses, security=security)(noted)
+        # The notes move to the bare view; the wrappers that carry them here would read and render a second time.
+        view._spec = noted._spec  # type: ignore[attr-defined]  # noqa: SLF001  # where APIFlask looks for them
+        view.action = operation.action  # type: ignore[attr-defined]  # the rim reads it for the audit log
         return view
 
     return note
