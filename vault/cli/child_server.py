@@ -37,16 +37,26 @@ def own_environment() -> dict[str, str]:
 
 
 def run_strongroom(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run one command of this installation to its end and return what it said, both streams in one."""
-    return subprocess.run(  # noqa: S603 - our own interpreter and arguments, no shell
-        strongroom_command(*arguments),
+    """Run one command of this installation to its end and return what it said, both streams in one.
+
+    The end is waited for even if somebody interrupts: half an ``init`` would stand in the way of the next one.
+    """
+    command = strongroom_command(*arguments)
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and arguments, no shell
+        command,
         env=own_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-    )
+        process_group=0,
+    ) as process:
+        try:
+            said, _ = process.communicate()
+        except KeyboardInterrupt:
+            process.communicate()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said)
 
 
 def choose_port(wanted: int | None) -> int:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,3 +169,17 @@ def test_a_vault_in_the_current_folder_is_not_imported(
     assert run_strongroom("--version").stdout.startswith("strongroom, version")
     unprotected = [part for part in strongroom_command("--version") if part != "-P"]
     assert subprocess.run(unprotected, capture_output=True, check=False).returncode == 99
+
+
+def test_a_command_is_waited_for_even_if_somebody_interrupts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).touch()"
+    done = tmp_path / "done"
+    monkeypatch.setattr(child_server, "strongroom_command", lambda: [sys.executable, "-c", code, str(done)])
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_strongroom()
+    timer.join()
+    assert done.exists()
