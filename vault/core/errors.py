@@ -242,7 +242,8 @@ class IntegrityError(VaultError):
     def __init__(self, finding: str, *, where: str) -> None:
         super().__init__("Stored data failed an integrity check; the operator has been alarmed.")
         self.finding = finding
-        self.where = where
+        # A tampered name can hold halves of surrogate pairs, which no terminal, log or JSON takes.
+        self.where = where.encode("utf-8", "backslashreplace").decode()
 
     def __str__(self) -> str:
         return f"{self.finding}: {self.where}"

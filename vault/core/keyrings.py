@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from keyproviders.errors import (
+    KeyNotFoundError,
     KeyProviderError,
     KeyVersionRetiredError,
     ProviderUnavailableError,
@@ -21,7 +22,8 @@ from vault.core.blind_index import BlindIndex
 from vault.core.context import SealContext, StoredKeyContext
 from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
 from vault.core.ports import KeyStore
-from vault.core.row_mac import RowAuthenticator
+from vault.core.row_mac import RowAuthenticator, check_shape
+from vault.core.row_shape import check_shape
 from vault.core.rows import KeyPurpose, KeyringRow, KeyState, KeyVersionRow, StoredKeyRow
 from vault.core.sealing import open_sealed
 
@@ -178,8 +180,11 @@ class _Loader:
     def __init__(self, store: KeyStore, providers: Mapping[str, KeyProvider]) -> None:
         self._providers = providers
         self._keyrings = store.keyrings()
-        self._versions = {(row.tenant, row.keyring, row.version): row for row in store.key_versions()}
+        versions = store.key_versions()
         self._stored = store.stored_keys()
+        for row in (*self._keyrings, *versions, *self._stored):
+            check_shape(row)
+        self._versions = {(row.tenant, row.keyring, row.version): row for row in versions}
 
     def rings(self) -> dict[tuple[str, str], Keyring]:
         keys = {row.key_id: self._open(row) for row in self._stored if row.state in _UNWRAPPABLE}
@@ -234,7 +239,7 @@ class _Loader:
             (result,) = self._provider(row).unwrap([self._item(row)])
             if isinstance(result, KeyProviderError):
                 raise result
-        except WrappedKeyRejectedError as error:
+        except (WrappedKeyRejectedError, KeyNotFoundError) as error:
             raise MisconfiguredError(
                 f"Key provider '{error.provider}' does not open this vault's keys: it holds other keys than those "
                 "this vault was made with (a foreign or older key file?), or the stored keys were tampered with. "

@@ -12,6 +12,11 @@ import uuid
 from dataclasses import dataclass
 from typing import ClassVar
 
+_UUID_BYTES = 16
+
+
+_TOKEN_BYTES = 16
+
 
 class KeyState(enum.StrEnum):
     """Life of a key version or stored key (NIST SP 800-57 part 1, section 7)."""
@@ -50,7 +55,10 @@ class Row:
     id: int | None = None
 
     def where(self) -> str:
-        """Name the row for an operator, without anything personal."""
+        """Name the row for an operator, without anything personal.
+
+        Works for rows that somebody tampered with, too: a reference that is none gives way to the row's number.
+        """
         return f"{self.TABLE} #{self.id}"
 
 
@@ -84,7 +92,7 @@ class RecordRow(Row):
 
     def where(self) -> str:
         """Name the row by its token and generation."""
-        return f"{self.TABLE} {uuid.UUID(bytes=self.token)} generation {self.generation}"
+        return f"{self.TABLE} {_uuid_text(self.token)} generation {self.generation}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +128,7 @@ class IndexRow(Row):
 
     def where(self) -> str:
         """Name the row by record and field."""
-        return f"{self.TABLE} {uuid.UUID(bytes=self.token)} {self.field}"
+        return f"{self.TABLE} {_uuid_text(self.token)} {self.field}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +271,7 @@ class CredentialRow(Row):
 
     def where(self) -> str:
         """Name the row by its public id."""
-        return f"{self.TABLE} {self.credential_id.hex()}"
+        return f"{self.TABLE} {_hex_text(self.credential_id)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,4 +298,23 @@ class AuditRow(Row):
 
     def where(self) -> str:
         """Name the row by entry id."""
-        return f"{self.TABLE} {self.entry_id.hex()}"
+        return f"{self.TABLE} {_hex_text(self.entry_id)}"
+
+
+# Rows are named most of all when they were tampered with, and then a column can hold anything.
+def _uuid_text(value: object) -> str:
+    if isinstance(value, bytes) and len(value) == _UUID_BYTES:
+        return str(uuid.UUID(bytes=value))
+    return _hex_text(value)
+
+
+def _hex_text(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == _TOKEN_BYTES
+
+
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, bytes)

@@ -125,7 +125,12 @@ class Verification:
         self._report.findings.append(Finding(code, where))
 
     def _check_mac(self, row: Row) -> None:
-        self._keyrings.authenticator(row.tenant).check(row)
+        try:
+            authenticator = self._keyrings.authenticator(row.tenant)
+        except IntegrityError as error:
+            # No tenant of this name: the row is what is wrong, so the row is named.
+            raise IntegrityError(error.finding, where=row.where()) from error
+        authenticator.check(row)
 
     def _check_definition(self, row: Row) -> None:
         if isinstance(row, CollectionRow):
