@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_BODY_BYTES = MAX_DOCUMENT_BYTES + 65_536
 """Longest body: a document of the greatest size, and room for the members and white space around it."""
 MAX_LIMIT = 1_000
 DEFAULT_LIMIT = 100
+# No row id is over 2^63 - 1, and SQLite takes no greater number.
+_CURSOR = re.compile(r"[0-7][0-9a-f]{15}", re.ASCII)
 
 
 def read_body(content_type: str = JSON) -> Any:
@@ -100,22 +103,14 @@ def cursor_of(value: Any) -> int:
     """Read a cursor that an earlier page gave; None starts at the beginning."""
     if value is None:
         return 0
-    try:
-        return int.from_bytes(bytes.fromhex(value), "big") if len(value) == _CURSOR_DIGITS else _no_cursor()
-    except (TypeError, ValueError):
-        return _no_cursor()
+    if not isinstance(value, str) or _CURSOR.fullmatch(value) is None:
+        raise _members(Violation("/cursor", "cursor", "the next_cursor of the page before"))
+    return int(value, 16)
 
 
 def cursor_text(row_id: int | None) -> str:
     """Write the cursor that continues after this row."""
     return (row_id or 0).to_bytes(8, "big").hex()
-
-
-_CURSOR_DIGITS = 16
-
-
-def _no_cursor() -> int:
-    raise _members(Violation("/cursor", "cursor", "the next_cursor of the page before")) from None
 
 
 def names_of(value: Any) -> frozenset[str] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
 MICROSECONDS = 1_000_000
 MINUTE = 60 * MICROSECONDS
+_RFC_3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})", re.ASCII | re.IGNORECASE
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -26,9 +30,10 @@ def from_text(text: str) -> int:
     Raises:
         ValueError: not RFC 3339, without an offset, or outside the years 1 to 9999.
     """
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None or "T" not in text.upper():
+    # fromisoformat alone takes week dates, missing seconds and other forms of ISO 8601 that RFC 3339 does not have.
+    if _RFC_3339.fullmatch(text) is None:
         raise ValueError("a time needs a date, a time and an offset, for example 2027-01-31T12:00:00Z")
+    moment = datetime.fromisoformat(text.upper())
     try:
         return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
     except OverflowError as error:
