@@ -148,6 +148,15 @@ def upgrade_database(configuration: Configuration, *, apply: bool) -> list[str]:
         engine.close()
 
 
+def scrub(configuration: Configuration) -> None:
+    """Empty the write-ahead log, so that nothing erased remains in it."""
+    engine = SqliteEngine(configuration.database_path)
+    try:
+        engine.scrub()
+    finally:
+        engine.close()
+
+
 def listener_of(configuration: Configuration) -> Listener:
     """Where the server listens."""
     server = configuration.settings.server

@@ -18,6 +18,10 @@ from vault.core.errors import MisconfiguredError
 
 KILL_TIMEOUT_SECONDS = 10
 """How long a worker may finish its requests when the server stops."""
+THREADS_PER_WORKER = 16
+"""Requests that one worker handles at once. granian reads a body in the thread that answers, and has no deadline
+for it: with a single thread, one authenticated client that sends slowly would stop the worker for everyone."""
+THREAD_IDLE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,12 @@ def serve(load_application: Callable[[], Any], listener: Listener) -> None:
         port=listener.port,
         interface=Interfaces.WSGI,
         workers=listener.workers,
-        # One thread per worker: SQLite writes queue anyway, and idle threads would leak their connections.
-        blocking_threads=1,
+        blocking_threads=THREADS_PER_WORKER,
+        blocking_threads_idle_timeout=THREAD_IDLE_SECONDS,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         websockets=False,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         ssl_cert=listener.certificate,
         ssl_key=listener.key,
         workers_kill_timeout=KILL_TIMEOUT_SECONDS,

@@ -38,6 +38,8 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
         bootstrap.open_vault(configuration).close()
         _announce(configuration, listener.workers)
         serve(bootstrap.application_loader(configuration), listener)
+        # What was erased just before the end must not wait in the write-ahead log for the next start.
+        bootstrap.scrub(configuration)
 
 
 def _overrides(listen: str | None) -> dict[str, Any]:
