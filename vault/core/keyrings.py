@@ -22,7 +22,7 @@ from vault.core.blind_index import BlindIndex
 from vault.core.context import SealContext, StoredKeyContext
 from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
 from vault.core.ports import KeyStore
-from vault.core.row_mac import RowAuthenticator, check_shape
+from vault.core.row_mac import RowAuthenticator
 from vault.core.row_shape import check_shape
 from vault.core.rows import KeyPurpose, KeyringRow, KeyState, KeyVersionRow, StoredKeyRow
 from vault.core.sealing import open_sealed
