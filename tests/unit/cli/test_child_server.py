@@ -177,7 +177,7 @@ def test_a_command_is_waited_for_even_if_somebody_interrupts(
     code = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).touch()"
     done = tmp_path / "done"
     monkeypatch.setattr(child_server, "strongroom_command", lambda: [sys.executable, "-c", code, str(done)])
-    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         run_strongroom()
