@@ -15,9 +15,6 @@ from typing import ClassVar
 _UUID_BYTES = 16
 
 
-_TOKEN_BYTES = 16
-
-
 class KeyState(enum.StrEnum):
     """Life of a key version or stored key (NIST SP 800-57 part 1, section 7)."""
 
@@ -310,11 +307,3 @@ def _uuid_text(value: object) -> str:
 
 def _hex_text(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else repr(value)
-
-
-def _is_token(value: object) -> bool:
-    return isinstance(value, bytes) and len(value) == _TOKEN_BYTES
-
-
-def _is_bytes(value: object) -> bool:
-    return isinstance(value, bytes)
