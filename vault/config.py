@@ -147,8 +147,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        if "default" not in self.keyrings:
-            raise ValueError("keyrings: [keyrings.default] is missing")
+        if set(self.keyrings) != {"default"}:
+            raise ValueError("keyrings: this release knows exactly one keyring, [keyrings.default]")
         for name, keyring in self.keyrings.items():
             if keyring.provider not in self.providers:
                 raise ValueError(
