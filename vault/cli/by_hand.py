@@ -26,7 +26,7 @@ def write_headers(data: Path, credential: str) -> Path:
 
 def curl_lines(server: str, headers: Path) -> str:
     """Return shell lines that create, find, read, change, list and erase a record."""
-    file = shlex.quote(f"@{headers}")
+    curl = f"curl -s -w '\\n' -H {shlex.quote(f'@{headers}')}"
     records = f"{server}/v1/collections/users/records"
     email = f"grace.{secrets.randbelow(10_000):04}@example.com"
 
@@ -35,9 +35,7 @@ def curl_lines(server: str, headers: Path) -> str:
     ) -> str:
         option = f"-X {method} " if method else ""
         return (
-            f"# {what}\n"
-            f"curl -s {option}-H {file} -H 'Content-Type: {media_type}' --data @- {url} <<'EOF'\n"
-            f"{body}\nEOF\n"
+            f"# {what}\n{curl} {option}-H 'Content-Type: {media_type}' --data @- {url} <<'EOF'\n{body}\nEOF\n"
         )
 
     parts = [
@@ -48,8 +46,8 @@ def curl_lines(server: str, headers: Path) -> str:
         ),
         "TOKEN=...\n",
         send("find", f"{records}/lookup", f'{{"field": "email", "value": "{email}"}}'),
-        f'# read, masked and plain\ncurl -s -H {file} "{records}/$TOKEN"',
-        f'curl -s -H {file} "{records}/$TOKEN?reveal=plain"\n',
+        f'# read, masked and plain\n{curl} "{records}/$TOKEN"',
+        f'{curl} "{records}/$TOKEN?reveal=plain"\n',
         send(
             "change",
             f'"{records}/$TOKEN"',
@@ -58,6 +56,6 @@ def curl_lines(server: str, headers: Path) -> str:
             method="PATCH",
         ),
         send("who did what", f"{server}/v1/audit/search", '{"collection": "users", "limit": 5}'),
-        f"# erase\ncurl -s -X DELETE -w '%{{http_code}}\\n' -H {file} \"{records}/$TOKEN\"",
+        f"# erase\n{curl} -X DELETE -w '%{{http_code}}\\n' \"{records}/$TOKEN\"",
     ]
     return "\n".join(parts)
