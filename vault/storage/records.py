@@ -219,7 +219,9 @@ class _RecordStatements:
         )
         self.delete_index = Statement(IndexTable.delete().where(*_of_record(IndexTable)))
         self.holder_of = Statement(
-            IndexTable.select(IndexTable.id).where(*_with_tag(), IndexTable.slot == slot("slot"))
+            IndexTable.select(IndexTable.id).where(
+                *_with_tag(), IndexTable.slot == slot("slot"), IndexTable.token != slot("token")
+            )
         )
         self.tokens_by_tag = Statement(IndexTable.select(IndexTable.token).where(*_with_tag()))
         same_record = (
