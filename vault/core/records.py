@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from vault.audit.events import Action, AuditEvent, Result
 from vault.core.collections import Collections, Definition
 from vault.core.content import Content
-from vault.core.documents import check_limits, merge_patch
+from vault.core.documents import Document, check_limits, merge_patch
 from vault.core.errors import (
     DuplicateValueError,
     UnavailableError,
@@ -131,7 +131,8 @@ class Records:
         check_limits(patch)
 
         def next_state(row: RecordRow, current: Content, _definition: Definition) -> _NextState:
-            return _NextState(Content(merge_patch(current.data, patch), current.region), row.expires_at)
+            merged = _object(merge_patch(current.data, patch))
+            return _NextState(Content(merged, current.region), row.expires_at)
 
         return self._change(caller, key, next_state, if_match)
 
@@ -177,8 +178,9 @@ class Records:
     def _store_next(
         self, caller: Caller, previous: RecordRow, current: Content, state: _NextState, definition: Definition
     ) -> RecordRow:
-        normalised = _validated(state.content, definition)
+        # Before the schema and its normalisers: a masked e-mail is no e-mail, and the caller should hear why.
         _check_no_mask_restored(current, state.content, definition)
+        normalised = _validated(state.content, definition)
         draft = RecordDraft(
             token=previous.token,
             generation=previous.generation + 1,
@@ -230,13 +232,18 @@ class Records:
         )
 
 
-def _content(document: NewDocument, definition: Definition) -> Content:
-    if not isinstance(document.data, dict):
+def _object(data: Any) -> Document:
+    if not isinstance(data, dict):
         raise UnprocessableError(
             "The document is a JSON object.",
             code="schema-violation",
             violations=[Violation("", "type", "object")],
         )
+    return data
+
+
+def _content(document: NewDocument, definition: Definition) -> Content:
+    data = _object(document.data)
     region = definition.settings.default_region if document.region is None else document.region
     if region is not None and not is_region(region):
         raise UnprocessableError(
@@ -244,7 +251,7 @@ def _content(document: NewDocument, definition: Definition) -> Content:
             code="region",
             violations=[Violation("/region", "region")],
         )
-    return Content(document.data, region)
+    return Content(data, region)
 
 
 def _validated(content: Content, definition: Definition) -> dict[str, str]:
