@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 import vault
 from vault.api import models
 from vault.api.audit import audit_blueprint
-from vault.api.bodies import MAX_BODY_BYTES
+from vault.api.bodies import MAX_BODY_BYTES, too_large
 from vault.api.caller import authenticate, known_caller, peer_address, request_id
 from vault.api.collections import collections_blueprint
 from vault.api.docs import docs_blueprint
@@ -30,7 +30,6 @@ from vault.core.errors import (
     IntegrityError,
     NotAuthenticatedError,
     RecordNotFoundError,
-    TooLargeError,
     UnavailableError,
     VaultError,
 )
@@ -52,7 +51,7 @@ def create_app(services: Services) -> APIFlask:
         "strongroom", title="Strongroom", version=vault.__version__, docs_path=None, json_errors=False
     )
     app.config.update(
-        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES + 1,
         OPENAPI_VERSION="3.1.0",
         INFO={"description": _DESCRIPTION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         SECURITY_SCHEMES={"bearer": {"type": "http", "scheme": "bearer"}},
@@ -114,8 +113,8 @@ def _install_errors(app: APIFlask, services: Services) -> None:
     @app.errorhandler(HTTPException)
     def not_served(error: HTTPException) -> Response:
         if isinstance(error, RequestEntityTooLarge):
-            too_large: Response = refused(TooLargeError(f"A body has at most {MAX_BODY_BYTES:,} bytes."))
-            return too_large
+            response: Response = refused(too_large())
+            return response
         status = error.code or _SERVER_ERROR
         code = error.name.lower().replace(" ", "-")
         response = problem(
