@@ -108,7 +108,7 @@ class Api:
     """
 
     url: str
-    credential: str | None = None
+    credential: str | None = field(default=None, repr=False)
     ca: Path | None = None
     _pool: urllib3.PoolManager = field(init=False)
 
@@ -191,7 +191,7 @@ class Server:
     """
 
     url: str
-    credential: str
+    credential: str = field(repr=False)
     data: Path
     log_path: Path
     process: subprocess.Popen[bytes]
