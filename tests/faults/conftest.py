@@ -1,0 +1,20 @@
+"""Fixtures of the fault tests. ``STRONGROOM_GATE=1`` raises the counts to what a release is judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.small_vault import SmallVault, make_small_vault
+
+
+@pytest.fixture(scope="session")
+def small_vault_template(tmp_path_factory: pytest.TempPathFactory) -> SmallVault:
+    return make_small_vault(tmp_path_factory.mktemp("template") / "data")
+
+
+@pytest.fixture
+def small_vault(small_vault_template: SmallVault, tmp_path: Path) -> SmallVault:
+    """A fresh copy for each test."""
+    return small_vault_template.copy_to(tmp_path / "data")
