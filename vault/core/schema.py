@@ -83,7 +83,7 @@ class RecordSchema:
     _validator: jsonschema_rs.Draft202012Validator
 
     @classmethod
-    def compile(cls, schema: dict[str, Any]) -> RecordSchema:
+    def compile(cls, schema: Any) -> RecordSchema:
         """Check a schema against every rule of ours and make it ready for use.
 
         Args:
@@ -94,6 +94,8 @@ class RecordSchema:
 
         Security: nothing is fetched, from the network or from files; patterns run in linear time.
         """
+        if not isinstance(schema, dict):
+            raise _invalid(Violation("", "type", "A schema is a JSON object."))
         _check_size(schema)
         _check_meta_schema(schema)
         violations = broken_rules(schema)
