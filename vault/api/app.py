@@ -26,13 +26,13 @@ from vault.api.records import records_blueprint
 from vault.api.services import Services
 from vault.audit.events import Action, Result
 from vault.core.errors import (
-    CollectionNotFoundError,
     IntegrityError,
     NotAuthenticatedError,
     RecordNotFoundError,
     UnavailableError,
     VaultError,
 )
+from vault.core.policy import Caller
 from vault.core.tokens import parse_token
 from vault.core.trail import event_of
 
@@ -117,6 +117,10 @@ def _install_errors(app: APIFlask, services: Services) -> None:
             return response
         status = error.code or _SERVER_ERROR
         code = error.name.lower().replace(" ", "-")
+        try:
+            _record_unserved(services, code)
+        except VaultError:
+            return render(_audit_unavailable(), request_id=request_id())
         response = problem(
             status, code, error.name, "See /docs for what is served here.", request_id=request_id()
         )
@@ -162,9 +166,15 @@ def _record_refusal(services: Services, error: VaultError) -> None:
             _attempted_action(),
             Result.FAILED if is_failure else Result.REFUSED,
             reason=error.code,
-            **_attempted_record(error),
+            **_attempted_record(services, caller),
         )
     )
+
+
+def _record_unserved(services: Services, reason: str) -> None:
+    caller = known_caller()
+    if caller is not None:
+        services.trail.append(event_of(caller, Action.REQUEST, Result.REFUSED, reason=reason))
 
 
 def _attempted_action() -> Action:
@@ -172,10 +182,13 @@ def _attempted_action() -> Action:
     return getattr(view, "action", None) or Action.REQUEST
 
 
-def _attempted_record(error: VaultError) -> dict[str, Any]:
+def _attempted_record(services: Services, caller: Caller) -> dict[str, Any]:
     arguments = request.view_args or {}
-    # The name of a collection that does not exist is free text from outside: it stays out of the log.
-    if "collection" not in arguments or isinstance(error, CollectionNotFoundError):
+    # The name of a collection that does not exist is free text from outside: it stays out of the log, whatever
+    # the reason of the refusal.
+    if "collection" not in arguments or not services.collections.exists(
+        caller.tenant, arguments["collection"]
+    ):
         return {}
     details: dict[str, Any] = {"collection": arguments["collection"]}
     try:

@@ -140,6 +140,10 @@ class Collections:
         row = self._checked(tenant, name)
         return self._definition(row, row.schema_version)
 
+    def exists(self, tenant: str, name: str) -> bool:
+        """Whether there is a collection of this name; what a log may hold, for any other name is free text."""
+        return _NAME.fullmatch(name) is not None and self._store.get(tenant, name) is not None
+
     def version(self, current: Definition, version: int) -> Definition:
         """The definition that a record names as its own."""
         return current if version == current.version else self._definition(current.row, version)
