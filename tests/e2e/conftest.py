@@ -40,7 +40,9 @@ def unchanged(server: Server) -> Callable[..., AbstractContextManager[None]]:
     """
 
     @contextlib.contextmanager
-    def check(action: str | None = None, reason: str | None = None, result: str = "refused") -> Iterator[None]:
+    def check(
+        action: str | None = None, reason: str | None = None, result: str = "refused"
+    ) -> Iterator[None]:
         before = _content(server)
         ((last,),) = server.rows("SELECT max(id) FROM audit_entry")
         yield
@@ -57,7 +59,9 @@ def unchanged(server: Server) -> Callable[..., AbstractContextManager[None]]:
 def define(api: Api) -> Callable[..., str]:
     """Makes a collection of its own for a test: ``define({"email": {...}}, required=[...], history=2)``; its name."""
 
-    def make(properties: dict[str, Any] | None = None, required: tuple[str, ...] = (), **settings: Any) -> str:
+    def make(
+        properties: dict[str, Any] | None = None, required: tuple[str, ...] = (), **settings: Any
+    ) -> str:
         name = f"c{uuid.uuid4().hex[:12]}"
         schema = {"type": "object", "properties": properties or {}, "required": list(required)}
         api.put(f"/v1/collections/{name}", {"schema": schema, "settings": settings}).gives(201)

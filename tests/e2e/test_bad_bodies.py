@@ -70,7 +70,14 @@ def test_the_place_of_the_mistake_is_named(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    [None, "text/plain", "application/x-www-form-urlencoded", "application/merge-patch+json", "application/jsonx", "json"],
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/merge-patch+json",
+        "application/jsonx",
+        "json",
+    ],
 )
 def test_another_content_type_is_refused(
     api: Api, unchanged: Callable[..., Any], content_type: str | None
@@ -95,7 +102,9 @@ def test_a_patch_needs_the_content_type_of_a_merge_patch(api: Api, unchanged: Ca
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
 def test_a_content_encoding_is_refused(api: Api, unchanged: Callable[..., Any], encoding: str) -> None:
     with unchanged("record.create", "unsupported-media-type"):
-        api.post(RECORDS, {"data": {}}, headers={"Content-Encoding": encoding}).refuses(415, "unsupported-media-type")
+        api.post(RECORDS, {"data": {}}, headers={"Content-Encoding": encoding}).refuses(
+            415, "unsupported-media-type"
+        )
 
 
 @pytest.mark.parametrize("body", [b"null", b"5", b'"Hildegard"', b"[]", b"true"])
@@ -147,7 +156,9 @@ def test_a_patch_that_would_leave_no_object_is_refused(
 
 
 @pytest.mark.parametrize("region", ["de", "DEU", "XX", "", "Hildegard"])
-def test_a_region_that_does_not_exist_is_refused(api: Api, unchanged: Callable[..., Any], region: str) -> None:
+def test_a_region_that_does_not_exist_is_refused(
+    api: Api, unchanged: Callable[..., Any], region: str
+) -> None:
     with unchanged("record.create", "region"):
         answer = api.post(RECORDS, {"data": {}, "region": region})
     answer.refuses(422, "region", ("/region", "region"))
@@ -191,7 +202,9 @@ class TestSize:
         api.get("/healthz").gives(200)
 
     def test_a_body_without_content_length_is_read_whole(self, api: Api) -> None:
-        token = api.post(RECORDS, body=iter([b'{"data": ', b'{"n": 1}', b"}"]), chunked=True).gives(201)["token"]
+        token = api.post(RECORDS, body=iter([b'{"data": ', b'{"n": 1}', b"}"]), chunked=True).gives(201)[
+            "token"
+        ]
         assert api.plain(f"{RECORDS}/{token}") == {"n": 1}
 
 

@@ -86,7 +86,9 @@ def test_a_strict_collection_takes_declared_fields_only(
 ) -> None:
     name = define({"name": {"type": "string"}}, strict=True)
     with unchanged("record.create", "schema-violation"):
-        answer = api.post(f"/v1/collections/{name}/records", {"data": {"name": "A", SECRET: 1, SECRET + "2": 2}})
+        answer = api.post(
+            f"/v1/collections/{name}/records", {"data": {"name": "A", SECRET: 1, SECRET + "2": 2}}
+        )
     answer.refuses(422, "schema-violation", ("/*other", "undeclared-field"))
     assert SECRET not in answer.body.decode()
     api.create({"name": "A"}, name)
@@ -97,14 +99,18 @@ def test_a_strict_collection_takes_declared_fields_only(
     ["Hildegard", "hildegard@", "@example.com", "a b@example.com", "Anna <hildegard@example.com>",
      '"hildegard x"@example.com', "hildegard@[127.0.0.1]", "hildegard@localhost", "hildegard@example.com\n.org", ""],
 )  # fmt: skip
-def test_an_email_that_no_mail_reaches_is_refused(api: Api, unchanged: Callable[..., Any], value: str) -> None:
+def test_an_email_that_no_mail_reaches_is_refused(
+    api: Api, unchanged: Callable[..., Any], value: str
+) -> None:
     with unchanged("record.create", "schema-violation"):
         answer = api.post(RECORDS, {"data": {"email": value}})
     answer.refuses(422, "schema-violation", ("/email", "x-normalize"))
     assert SECRET.lower() not in answer.body.decode().lower()
 
 
-@pytest.mark.parametrize("value", ["Hildegard", "+49", "+4930", "+999123456789", "030 1234567", "+49 30 12345678901234", ""])
+@pytest.mark.parametrize(
+    "value", ["Hildegard", "+49", "+4930", "+999123456789", "030 1234567", "+49 30 12345678901234", ""]
+)
 def test_a_telephone_number_that_does_not_exist_is_refused(
     api: Api, unchanged: Callable[..., Any], value: str
 ) -> None:
@@ -120,7 +126,9 @@ class TestDuplicates:
     @pytest.fixture
     def people(self, api: Api, define: Callable[..., str]) -> tuple[str, str]:
         unique = {"type": "string", "x-index": "unique"}
-        name = define({"email": unique | {"x-normalize": "email"}, "login": unique | {"x-normalize": "login"}})
+        name = define(
+            {"email": unique | {"x-normalize": "email"}, "login": unique | {"x-normalize": "login"}}
+        )
         api.create({"email": "hildegard@example.com", "login": SECRET}, name)
         return name, api.create({"email": "b@example.com", "login": "b"}, name)
 

@@ -31,7 +31,9 @@ def test_an_erased_record_is_gone_and_says_so(
         api.patch(path, {}).refuses(410, "record-erased")
     assert api.lookup("email", email)["items"] == []
     token = bytes.fromhex(path.rpartition("/")[2].replace("-", ""))
-    ((wrapped, sealed),) = server.rows("SELECT wrapped_dek, sealed_document FROM record WHERE token = ?", (token,))
+    ((wrapped, sealed),) = server.rows(
+        "SELECT wrapped_dek, sealed_document FROM record WHERE token = ?", (token,)
+    )
     assert (wrapped, sealed) == (None, None)
     assert server.rows("SELECT * FROM index_entry WHERE token = ?", (token,)) == []
     api.create({"email": email})
@@ -71,7 +73,9 @@ def test_an_expired_record_is_gone_at_that_very_moment(
             ask().refuses(410, "record-expired")
     found = api.lookup("email", "anna@example.com", name)["items"]
     listed = api.get(f"/v1/collections/{name}/records").gives(200)["items"]
-    assert [each["token"] for each in found] == [each["token"] for each in listed] == [kept.rpartition("/")[2]]
+    assert (
+        [each["token"] for each in found] == [each["token"] for each in listed] == [kept.rpartition("/")[2]]
+    )
     api.delete(path).gives(204)
 
 
@@ -91,7 +95,9 @@ def test_an_expiry_that_makes_no_sense_is_refused(
 ) -> None:
     path = api.create({"n": 1})
     with unchanged("record.create", code):
-        api.post("/v1/collections/users/records", {"data": {}, "expires_at": expires_at}).refuses(422, code, error)
+        api.post("/v1/collections/users/records", {"data": {}, "expires_at": expires_at}).refuses(
+            422, code, error
+        )
     with unchanged("record.update", code):
         api.put(path, {"data": {}, "expires_at": expires_at}).refuses(422, code, error)
 

@@ -33,7 +33,7 @@ def test_a_lookup_shows_what_is_asked_for(api: Api, email: str) -> None:
 
 def test_a_login_is_found_whatever_its_case_and_width(api: Api) -> None:
     tail = uuid.uuid4().hex[:8]
-    api.create({"login": f"ＡＮＮＡ Straße {tail}"})
+    api.create({"login": f"\N{FULLWIDTH LATIN CAPITAL LETTER A}NNA Straße {tail}"})
     assert len(api.lookup("login", f"anna strasse {tail}")["items"]) == 1
 
 

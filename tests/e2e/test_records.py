@@ -47,7 +47,10 @@ def test_a_record_is_masked_unless_plain_is_asked_for(api: Api, email: str) -> N
 
 def test_fields_choose_what_is_shown(api: Api, email: str) -> None:
     path = api.create({"email": email, "name": "Anna", "city": "Köln"})
-    assert api.get(f"{path}?reveal=plain&fields=name,city").gives(200)["data"] == {"name": "Anna", "city": "Köln"}
+    assert api.get(f"{path}?reveal=plain&fields=name,city").gives(200)["data"] == {
+        "name": "Anna",
+        "city": "Köln",
+    }
     shown = api.get(f"{path}?fields=email,unheard_of").gives(200)
     assert (shown["data"], shown["masked"]) == ({"email": "a***@e***.com"}, ["/email"])
 
@@ -84,7 +87,8 @@ def test_numbers_keep_their_value_to_the_last_digit(api: Api, text: str) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["Ünïcødé", "漢字かな", "👩‍👩‍👧", "\x00\x1f\x7f", "עברית مرحبا", "a\u0301 vs á", "\\\"/\u2028\ufffd", ""]
+    "text",
+    ["Ünïcødé", "漢字かな", "👩‍👩‍👧", "\x00\x1f\x7f", "עברית مرحبا", "a\u0301 vs á", '\\"/\u2028\ufffd', ""],
 )
 def test_text_comes_back_as_it_was_sent(api: Api, text: str) -> None:
     data = {"note": text, "list": [text, {"deep": [None, True, False, text]}], f"name {text}": 1}
@@ -125,7 +129,9 @@ def test_a_changed_value_is_found_and_the_old_one_is_free_again(api: Api, email:
 
 def test_a_patch_merges_as_rfc_7396_says(api: Api) -> None:
     path = api.create({"a": "b", "c": {"d": "e", "f": "g"}, "list": [1, 2]}, expires_at=_in(hours=1))
-    changed = api.patch(path, {"a": "z", "c": {"f": None}, "list": [3], "new": {"deep": {"null": None, "n": 1}}})
+    changed = api.patch(
+        path, {"a": "z", "c": {"f": None}, "list": [3], "new": {"deep": {"null": None, "n": 1}}}
+    )
     assert changed.gives(200)["generation"] == 2
     assert changed.json["expires_at"] is not None
     assert api.plain(path) == {"a": "z", "c": {"d": "e"}, "list": [3], "new": {"deep": {"n": 1}}}
