@@ -1,7 +1,8 @@
 -- Load for wrk. MODE=create posts a new user each time; MODE=read reads tokens from the file TOKENS.
 local mode = os.getenv("MODE")
 local credential = io.open(os.getenv("CREDENTIAL")):read("l")
-local count, tokens, seed = 0, {}, os.time()
+local round = tonumber(os.getenv("ROUND"))
+local count, tokens = 0, {}
 
 wrk.headers["Authorization"] = "Bearer " .. credential
 wrk.headers["Content-Type"] = "application/json"
@@ -15,8 +16,8 @@ function request()
   if mode == "read" then
     return wrk.format("GET", "/v1/collections/users/records/" .. tokens[math.random(#tokens)] .. "?reveal=plain")
   end
-  local name = seed .. "x" .. count .. os.getenv("ROUND")
-  local body = '{"data":{"email":"' .. name .. '@example.com","phone":"+4930' .. (100000 + seed * 7 % 899999 + count) ..
+  local name = "u" .. count .. "r" .. round
+  local body = '{"data":{"email":"' .. name .. '@example.com","phone":"+4930' .. (10000000 + round * 200000 + count) ..
     '","login":"' .. name .. '","name":"Ada Lovelace","street":"' .. string.rep("x", 500) .. '"}}'
   return wrk.format("POST", "/v1/collections/users/records", nil, body)
 end

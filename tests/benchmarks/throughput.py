@@ -50,7 +50,9 @@ def main() -> None:
         rate = statistics.median(results[mode])
         middle = statistics.median(pair[0] for pair in latencies[mode])
         slow = statistics.median(pair[1] for pair in latencies[mode])
-        print(f"  {mode}: {spread(results[mode])}/s = {rate / raw:.2f} of raw; p50 {middle:.1f} ms, p99 {slow:.1f} ms")
+        print(
+            f"  {mode}: {spread(results[mode])}/s = {rate / raw:.2f} of raw; p50 {middle:.1f} ms, p99 {slow:.1f} ms"
+        )
 
 
 def spread(values: list[float]) -> str:
@@ -63,7 +65,9 @@ def served(folder: Path) -> Iterator[str]:
         port = next(port for port in range(18400, 18500) if probe.connect_ex(("127.0.0.1", port)))
     data = str(folder / "vault")
     subprocess.run(
-        [*COMMAND, "init", "--data", data, "--credential-file", str(folder / "credential")], check=True, stdout=subprocess.DEVNULL
+        [*COMMAND, "init", "--data", data, "--credential-file", str(folder / "credential")],
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     server = subprocess.Popen(
         [*COMMAND, "serve", "--data", data, "--listen", f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL
@@ -89,7 +93,11 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
 def write_tokens(url: str, credential: Path, path: Path) -> Path:
     with strongroom.Client(url, credential_file=credential) as client:
         tokens = [
-            str(client.create("users", {"email": f"reader{i}@example.com", "name": "Ada", "street": "x" * 500}).token)
+            str(
+                client.create(
+                    "users", {"email": f"reader{i}@example.com", "name": "Ada", "street": "x" * 500}
+                ).token
+            )
             for i in range(1000)
         ]
     path.write_text("\n".join(tokens) + "\n")
@@ -101,9 +109,18 @@ def load(mode: str, url: str, credential: Path, tokens: Path, number: int) -> tu
         "MODE": mode,
         "CREDENTIAL": str(credential),
         "TOKENS": str(tokens),
-        "ROUND": f"r{number}",
+        "ROUND": str(number),
     }
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(HERE / "load.lua"), url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{SECONDS}s",
+        "--latency",
+        "-s",
+        str(HERE / "load.lua"),
+        url,
+    ]
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     (line,) = [line for line in output.splitlines() if line.startswith("RESULT")]
     _, rate, requests, errors, middle, slow = line.split()
@@ -119,16 +136,24 @@ def raw_transactions(folder: Path) -> float:
     database = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode=wal", "synchronous=full", "secure_delete=on"):
         database.execute(f"PRAGMA {pragma}")
-    database.execute("CREATE TABLE record (id INTEGER PRIMARY KEY, token BLOB UNIQUE, wrapped BLOB, sealed BLOB, mac BLOB)")
+    database.execute(
+        "CREATE TABLE record (id INTEGER PRIMARY KEY, token BLOB UNIQUE, wrapped BLOB, sealed BLOB, mac BLOB)"
+    )
     database.execute("CREATE TABLE entry (id INTEGER PRIMARY KEY, tag BLOB UNIQUE, token BLOB, mac BLOB)")
-    database.execute("CREATE TABLE audit (id INTEGER PRIMARY KEY, entry BLOB UNIQUE, canonical BLOB, mac BLOB)")
+    database.execute(
+        "CREATE TABLE audit (id INTEGER PRIMARY KEY, entry BLOB UNIQUE, canonical BLOB, mac BLOB)"
+    )
     done, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end:
         noise = os.urandom(16 + 32 * 3)
         database.execute("BEGIN IMMEDIATE")
-        database.execute("INSERT INTO record VALUES (NULL, ?, ?, ?, ?)", (noise[:16], bytes(40), bytes(760), bytes(32)))
+        database.execute(
+            "INSERT INTO record VALUES (NULL, ?, ?, ?, ?)", (noise[:16], bytes(40), bytes(760), bytes(32))
+        )
         for start in (16, 48, 80):
-            database.execute("INSERT INTO entry VALUES (NULL, ?, ?, ?)", (noise[start : start + 32], noise[:16], bytes(32)))
+            database.execute(
+                "INSERT INTO entry VALUES (NULL, ?, ?, ?)", (noise[start : start + 32], noise[:16], bytes(32))
+            )
         database.execute("INSERT INTO audit VALUES (NULL, ?, ?, ?)", (noise[:16], bytes(500), bytes(32)))
         database.execute("COMMIT")
         done += 1

@@ -24,6 +24,7 @@ from vault.api.keyrings import keyrings_blueprint
 from vault.api.problems import problem, render, status_of
 from vault.api.records import records_blueprint
 from vault.api.services import Services
+from vault.api.turns import Turns, give_back_turn
 from vault.audit.events import Action, Result
 from vault.core.errors import (
     IntegrityError,
@@ -78,10 +79,17 @@ def create_app(services: Services) -> APIFlask:
 
 
 def _install_way_in(app: APIFlask, services: Services) -> None:
+    turns = Turns()
+
     @app.before_request
     def way_in() -> None:
         if request.path.startswith("/v1/"):
+            turns.take()
             authenticate(services)
+
+    @app.teardown_request
+    def way_home(_error: BaseException | None) -> None:
+        give_back_turn()
 
     @app.after_request
     def way_out(response: Response) -> Response:

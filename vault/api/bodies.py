@@ -9,6 +9,7 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from vault.api.turns import waiting_for_bytes
 from vault.core.clock import from_text
 from vault.core.documents import MAX_DOCUMENT_BYTES, parse_json
 from vault.core.errors import TooLargeError, UnprocessableError, UnsupportedMediaTypeError, Violation
@@ -38,7 +39,8 @@ def read_body(content_type: str = JSON) -> Any:
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaTypeError("Send the body without a content encoding.")
     try:
-        body = request.get_data(cache=False)
+        with waiting_for_bytes():
+            body = request.get_data(cache=False)
     except RequestEntityTooLarge as error:
         raise too_large() from error
     # Werkzeug cuts a body without Content-Length silently at its limit, which is one byte more than ours.

@@ -43,8 +43,10 @@ class RowAuthenticator:
 
     def sign(self, row: R) -> R:
         """Return the row with ``mac_key_id`` and ``mac`` filled in."""
-        named = dataclasses.replace(row, mac_key_id=self.current)
-        return dataclasses.replace(named, mac=self._mac(named))
+        signed = dataclasses.replace(row, mac_key_id=self.current)
+        # Nobody else has seen this copy yet; a second replace() would cost more than the MAC.
+        object.__setattr__(signed, "mac", self._mac(signed))
+        return signed
 
     def check(self, row: Row) -> None:
         """Raise unless the row is exactly as it was signed.

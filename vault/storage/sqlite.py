@@ -50,7 +50,10 @@ def _lenient_text(raw: bytes) -> str:
 
 
 class SqliteEngine:
-    """One SQLite file: connections per thread, writers one at a time over all processes.
+    """One SQLite file: one connection per process, and writers one at a time over all processes.
+
+    Threads share the connection and take turns on it. With a connection each they would spend their time reading
+    the pages again that the others' writes drop from their caches, and leave connections behind when they end.
 
     Args:
         path: the database file; its folder exists.
@@ -62,8 +65,14 @@ class SqliteEngine:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock_path = path.with_name(path.name + ".lock")
-        self._turn = threading.Lock()
-        self.database = _Connection(str(path), pragmas=_PRAGMAS, timeout=LOCK_DEADLINE_SECONDS)
+        self._turn = threading.RLock()
+        self.database = _Connection(
+            str(path),
+            pragmas=_PRAGMAS,
+            timeout=LOCK_DEADLINE_SECONDS,
+            thread_safe=False,
+            check_same_thread=False,
+        )
         try:
             self.database.connect()
         except peewee.DatabaseError as error:
@@ -84,13 +93,13 @@ class SqliteEngine:
     @contextlib.contextmanager
     def read(self) -> Iterator[peewee.Database]:
         """Run single SELECTs, each of which sees one consistent state."""
-        with _translated():
+        with _translated(), self._own_turn():
             yield self.database
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[peewee.Database]:
         """Run several SELECTs that all see the same state."""
-        with _translated(), self.database.atomic("DEFERRED"):
+        with _translated(), self._own_turn(), self.database.atomic("DEFERRED"):
             yield self.database
 
     def scrub(self) -> bool:
@@ -104,24 +113,29 @@ class SqliteEngine:
         return not busy
 
     def close(self) -> None:
-        """Close this thread's connection and the lock."""
+        """Close the connection and the lock."""
         self.database.close()
         os.close(self._lock_file)
+
+    @contextlib.contextmanager
+    def _own_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=LOCK_DEADLINE_SECONDS):
+            raise _busy()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def _writer_turn(self) -> Iterator[None]:
         deadline = time.monotonic() + LOCK_DEADLINE_SECONDS
         # flock belongs to the open file, which all threads share: threads queue on the mutex first.
-        if not self._turn.acquire(timeout=LOCK_DEADLINE_SECONDS):
-            raise _busy()
-        try:
+        with self._own_turn():
             self._flock(deadline)
             try:
                 yield
             finally:
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-        finally:
-            self._turn.release()
 
     def _flock(self, deadline: float) -> None:
         while True:
@@ -137,7 +151,7 @@ class SqliteEngine:
 
 def _busy() -> UnavailableError:
     return UnavailableError(
-        f"No turn to write within {LOCK_DEADLINE_SECONDS:.0f} seconds; nothing was written.",
+        f"No turn on the database within {LOCK_DEADLINE_SECONDS:.0f} seconds; nothing was written.",
         code="store-unavailable",
     )
 
