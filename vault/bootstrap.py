@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,6 +199,9 @@ def application_loader(configuration: Configuration) -> Callable[[], Any]:
 
 
 def _load_application(configuration: Configuration, server_pid: int) -> Any:
+    # Until granian sets a worker's own handler, after this returns, the one inherited from the server swallows the
+    # signal: a server that was stopped right after its start would wait its whole kill timeout for this worker.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     vault = open_vault(configuration)
     threading.Thread(target=_scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
     threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
