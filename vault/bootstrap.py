@@ -102,6 +102,7 @@ def create_vault(configuration: Configuration) -> NewCredential:
             f"There is a vault already: {configuration.database_path}. A lost administrator credential is replaced "
             "by: strongroom init --new-credential"
         )
+    _refuse_keys_that_vanish(configuration)
     for folder in {configuration.folder, configuration.database_path.parent}:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     plan = _first_keyring(configuration)
@@ -260,6 +261,15 @@ def _open_providers(configuration: Configuration) -> dict[str, KeyProvider]:
 def _provider_settings(configuration: Configuration, name: str) -> ProviderSettings:
     options = configuration.settings.providers[name].model_dump(exclude={"type"})
     return ProviderSettings(name=name, options=options, folder=configuration.folder)
+
+
+def _refuse_keys_that_vanish(configuration: Configuration) -> None:
+    section = configuration.settings.keyrings["default"]
+    if configuration.settings.providers[section.provider].type == "memory":
+        raise MisconfiguredError(
+            f"[providers.{section.provider}] has the type memory: its keys end with this process, and nothing could "
+            "open the vault afterwards. Choose another type, for example file."
+        )
 
 
 def _first_keyring(configuration: Configuration) -> KeyringPlan:

@@ -108,7 +108,12 @@ def _options(*, says_purpose: bool) -> list[Callable[[Callable[..., object]], ob
                      metavar="URL", help="The vault server; or STRONGROOM_SERVER."),
         click.option("--credential-file", envvar="STRONGROOM_CREDENTIAL_FILE", type=file, metavar="FILE",
                      help="File (mode 0600) with the credential; or STRONGROOM_CREDENTIAL_FILE."),
-        click.option("--purpose", metavar="PURPOSE", help="What this is for; the vault records it."),
+        click.option(
+            "--purpose",
+            metavar="PURPOSE",
+            envvar="STRONGROOM_PURPOSE",
+            help="What this is for; the vault records it. Or STRONGROOM_PURPOSE.",
+        ),
         click.option("--ca", type=file, metavar="FILE",
                      help="PEM file of the authorities to trust instead of the system's."),
         click.option("--insecure-http", is_flag=True,

@@ -44,7 +44,8 @@ def command(
 def _create(configuration: Configuration) -> NewCredential:
     credential = bootstrap.create_vault(configuration)
     click.echo(f"Made a new vault: {configuration.database_path}")
-    click.echo("Next: strongroom serve")
+    where = f" --config {configuration.source}" if configuration.source else f" --data {configuration.folder}"
+    click.echo(f"Next: strongroom serve{where}")
     return credential
 
 

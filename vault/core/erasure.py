@@ -116,6 +116,9 @@ class Erasures:
         row = self._found(key)
         if row.erased_at is None or row.erased_versions is None:
             raise ConflictError("The record was not erased.", code="not-erased")
+        self._trail.append(
+            event_of(caller, Action.ERASURE_READ, Result.DONE, collection=key.collection, token=key.token)
+        )
         opened_by = [(keyring, version) for keyring, version in parse_json(row.erased_versions.encode())]
         return ErasureState(row=row, opened_by=opened_by)
 

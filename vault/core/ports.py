@@ -271,11 +271,11 @@ class CredentialStore(Protocol):
         tenant: str,
         principal: str,
         *,
-        revoke: Callable[[CredentialRow], CredentialRow],
+        revoke: Callable[[CredentialRow], tuple[CredentialRow, AuditRow]],
         credential: CredentialRow,
         entry: AuditRow,
     ) -> None:
-        """Revoke every credential of a principal and commit a new one."""
+        """Revoke every credential of a principal and commit a new one, each with its entry."""
         ...
 
 

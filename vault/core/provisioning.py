@@ -14,6 +14,7 @@ from vault.core.policy import DEFAULT_TENANT, Role
 from vault.core.ports import AuditStore, Clock, CredentialStore, KeyStore
 from vault.core.row_mac import RowAuthenticator
 from vault.core.rows import (
+    AuditRow,
     CredentialRow,
     KeyPurpose,
     KeyringRow,
@@ -146,7 +147,7 @@ class Administrators:
         principal = PrincipalRow(
             tenant=DEFAULT_TENANT, name=ADMINISTRATOR, role=Role.ADMINISTRATOR.value, created_at=self._clock()
         )
-        entry = self._trail.entry(self._event(minted))
+        entry = self._trail.entry(_event(Action.CREDENTIAL_CREATE, minted.credential_id))
         self._store.create(self._authenticator.sign(principal), row, entry)
         return minted
 
@@ -156,9 +157,9 @@ class Administrators:
         self._store.replace_all(
             DEFAULT_TENANT,
             ADMINISTRATOR,
-            revoke=lambda old: self._authenticator.sign(replace(old, revoked_at=self._clock())),
+            revoke=self._revoked,
             credential=row,
-            entry=self._trail.entry(self._event(minted)),
+            entry=self._trail.entry(_event(Action.CREDENTIAL_CREATE, minted.credential_id)),
         )
         return minted
 
@@ -173,10 +174,14 @@ class Administrators:
         )
         return minted, self._authenticator.sign(row)
 
-    def _event(self, minted: NewCredential) -> AuditEvent:
-        return AuditEvent(
-            action=Action.CREDENTIAL_CREATE,
-            result=Result.DONE,
-            tenant=DEFAULT_TENANT,
-            credential=minted.credential_id.hex(),
-        )
+    def _revoked(self, old: CredentialRow) -> tuple[CredentialRow, AuditRow]:
+        self._authenticator.check(old)
+        entry = self._trail.entry(_event(Action.CREDENTIAL_REVOKE, old.credential_id))
+        return self._authenticator.sign(replace(old, revoked_at=self._clock())), entry
+
+
+def _event(action: Action, credential_id: bytes) -> AuditEvent:
+    # Without a principal: who works on the host has shown no credential.
+    return AuditEvent(
+        action=action, result=Result.DONE, tenant=DEFAULT_TENANT, credential=credential_id.hex()
+    )

@@ -61,7 +61,7 @@ class SqlCredentialStore:
         tenant: str,
         principal: str,
         *,
-        revoke: Callable[[CredentialRow], CredentialRow],
+        revoke: Callable[[CredentialRow], tuple[CredentialRow, AuditRow]],
         credential: CredentialRow,
         entry: AuditRow,
     ) -> None:
@@ -69,7 +69,8 @@ class SqlCredentialStore:
         with self._engine.write() as database:
             selected = self._of_principal.run(database, {"tenant": tenant, "principal": principal})
             for current in self._credentials.all(selected):
-                values = self._credentials.values(revoke(current)) | {"previous_id": current.id}
-                self._update.run(database, values)
+                revoked, revocation = revoke(current)
+                self._update.run(database, self._credentials.values(revoked) | {"previous_id": current.id})
+                self._append.run(database, self._audit.values(revocation))
             self._insert_credential.run(database, self._credentials.values(credential))
             self._append.run(database, self._audit.values(entry))

@@ -109,7 +109,13 @@ class SqliteEngine:
             Whether the log is empty now; False if a reader still needs it (try again later).
         """
         with _translated(), self._writer_turn():
-            busy, _, _ = self.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            # Emptying the log needs a moment without readers. Waiting for one here would stop every writer for as
+            # long as somebody reads (verify, a backup); the next turn finds such a moment.
+            self.database.execute_sql("PRAGMA busy_timeout = 0")
+            try:
+                busy, _, _ = self.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self.database.execute_sql(f"PRAGMA busy_timeout = {LOCK_DEADLINE_SECONDS * 1000:.0f}")
         return not busy
 
     def close(self) -> None:
