@@ -235,19 +235,14 @@ class AuditPage(_Model):
     next_cursor: str | None
 
 
-class ProviderProof(_Model):
-    """A key provider's proof of life."""
-
-    status: str
-    detail: str
-
-
 class ReadinessAnswer(_Model):
     """Whether this process can answer requests, and if not, why."""
 
     status: Literal["ready", "not-ready"]
     store: str
-    providers: dict[str, ProviderProof]
+    providers: dict[str, str] = Field(
+        description="each key provider: ok, down, sealed, throttled, denied, key-missing or canary-rejected"
+    )
 
 
 class HealthAnswer(_Model):
