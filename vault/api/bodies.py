@@ -24,6 +24,7 @@ MAX_LIMIT = 1_000
 DEFAULT_LIMIT = 100
 # No row id is over 2^63 - 1, and SQLite takes no greater number.
 _CURSOR = re.compile(r"[0-7][0-9a-f]{15}", re.ASCII)
+_ETAG = re.compile(rf"[0-9a-f]{{{2 * WRITE_ID_BYTES}}}", re.ASCII)
 
 
 def read_body(content_type: str = JSON) -> Any:
@@ -153,9 +154,6 @@ def if_match() -> IfMatch | None:
     return IfMatch(frozenset(item for item in write_ids if item is not None), any_state=tags.star_tag)
 
 
-def _write_id(tag: str) -> bytes | None:
-    try:
-        write_id = bytes.fromhex(tag)
-    except ValueError:
-        return None
-    return write_id if len(write_id) == WRITE_ID_BYTES else None
+def _write_id(tag: str | None) -> bytes | None:
+    # werkzeug reads the empty tag "" as None.
+    return bytes.fromhex(tag) if tag is not None and _ETAG.fullmatch(tag) else None
