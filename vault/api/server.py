@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -61,6 +62,29 @@ def check_port_free(listener: Listener) -> None:
                 f"{listener.host}:{listener.port} cannot be listened on ({error.strerror}); "
                 "choose another with --listen or [server] listen."
             ) from error
+
+
+def check_certificate(listener: Listener) -> None:
+    """Raise if TLS is wanted and cannot be had.
+
+    Raises:
+        MisconfiguredError: certificate or key is missing, damaged, encrypted, or not the other's.
+    """
+    if listener.certificate is None or listener.key is None:
+        return
+    for file in (listener.certificate, listener.key):
+        if not file.is_file():
+            raise MisconfiguredError(f"There is no file {file}, which [server.tls] names.")
+    try:
+        # Without a password OpenSSL would ask for one, and a service would wait for ever.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            listener.certificate, listener.key, password=""
+        )
+    except OSError as error:
+        raise MisconfiguredError(
+            f"The certificate {listener.certificate} and the key {listener.key} cannot be used "
+            f"({error.strerror or error}); both are PEM files, and the key is the certificate's own, not encrypted."
+        ) from error
 
 
 def serve(load_application: Callable[[], Any], listener: Listener) -> None:

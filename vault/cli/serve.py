@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vault import bootstrap
-from vault.api.server import check_port_free, serve
+from vault.api.server import check_certificate, check_port_free, serve
 from vault.cli.host import host_options, reports_misconfiguration, show_credential
 from vault.config import Configuration, load_configuration
 
@@ -28,6 +28,7 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     configuration = load_configuration(config, data, _overrides(listen))
     listener = bootstrap.listener_of(configuration)
+    check_certificate(listener)
     if not bootstrap.vault_exists(configuration):
         credential = bootstrap.create_vault(configuration)
         click.echo(f"Made a new vault: {configuration.database_path}")
