@@ -55,7 +55,7 @@ def audit_blueprint(services: Services) -> APIBlueprint:
             summary="Search the access log, newest first",
             output=models.AuditPage,
             body=models.AuditQuery,
-            refusals=(400, 404, 415, 422),
+            refusals=(400, 404, 413, 415, 422),
         ),
     )
     def search() -> Response:

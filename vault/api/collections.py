@@ -54,6 +54,7 @@ def collections_blueprint(services: Services) -> APIBlueprint:
             output=models.Collection,
             body=models.CollectionRequest,
             refusals=(400, 409, 413, 415, 422),
+            also={201: "The collection is new"},
         ),
     )
     def define(collection: str) -> Response:

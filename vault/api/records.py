@@ -149,7 +149,7 @@ def _reading(blueprint: APIBlueprint, services: Services) -> None:
             output=models.FoundRecords,
             body=models.LookupRequest,
             headers=models.PurposeHeader,
-            refusals=(400, 404, 415, 422),
+            refusals=(400, 404, 413, 415, 422),
         ),
     )
     def lookup(collection: str) -> Response:

@@ -6,8 +6,8 @@ record bodies are read by our own exact JSON reader, and a second validation wou
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from apiflask import APIBlueprint
@@ -47,6 +47,7 @@ class Operation:
         body: the JSON body.
         headers: request headers.
         refusals: the statuses with which it can refuse, beyond 401, 403 and 503.
+        also: other statuses that come with ``output``, and what each means.
     """
 
     action: Action | None
@@ -57,6 +58,7 @@ class Operation:
     body: type[BaseModel] | None = None
     headers: type[BaseModel] | None = None
     refusals: tuple[int, ...] = ()
+    also: Mapping[int, str] = field(default_factory=dict)
 
 
 def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], View]:
@@ -77,6 +79,12 @@ def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], 
         }
         if operation.output is None:
             responses[operation.status] = {"description": "Done"}
+        else:
+            schema = {"$ref": f"#/components/schemas/{operation.output.__name__}"}
+            content = {"application/json": {"schema": schema}}
+            responses |= {
+                status: {"description": what, "content": content} for status, what in operation.also.items()
+            }
         security = "bearer" if operation.action is not None else None
         noted = blueprint.doc(summary=operation.summary, responses=responses, security=security)(noted)
         # The notes move to the bare view; the wrappers that carry them here would read and render a second time.
