@@ -51,14 +51,14 @@ def _report(config: Path | None, data: Path | None, *, is_quiet: bool) -> Verifi
     configuration = load_configuration(config, data)
     try:
         vault = bootstrap.open_vault(configuration)
+        try:
+            with _progress(is_quiet=is_quiet) as advance:
+                return vault.verify(advance)
+        finally:
+            vault.close()
     except IntegrityError as error:
-        # Without sound keys nothing else can be checked.
+        # Without sound keys, or in pages that SQLite cannot read, nothing more can be checked.
         return VerificationReport(findings=[Finding(error.finding, error.where)])
-    try:
-        with _progress(is_quiet=is_quiet) as advance:
-            return vault.verify(advance)
-    finally:
-        vault.close()
 
 
 @contextmanager
