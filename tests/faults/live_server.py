@@ -109,8 +109,7 @@ class LiveServer:
 
     def start(self) -> None:
         """Start, and wait until it is ready."""
-        command = [sys.executable, "-P", "-m", "vault.cli", "serve"]
-        command += ["--data", str(self.data), "--listen", f"{HOST}:{self.port}"]
+        command = [*self.command(), "serve", "--data", str(self.data), "--listen", f"{HOST}:{self.port}"]
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")
         }
@@ -125,6 +124,10 @@ class LiveServer:
                 preexec_fn=self._before,  # noqa: PLW1509  # limits must be set between fork and exec
             )
         wait_for(self._is_ready, "server ready")
+
+    def command(self) -> list[str]:
+        """How the command ``strongroom`` is run."""
+        return [sys.executable, "-P", "-m", "vault.cli"]
 
     def _is_ready(self) -> bool:
         assert self._process is not None

@@ -38,9 +38,9 @@ PEOPLE_SCHEMA: dict[str, Any] = {
         "note": {"type": "string"},
     },
 }
-ADA: dict[str, Any] = {"email": "ada@example.org", "city": "London", "note": "first"}
-BOB: dict[str, Any] = {"email": "bob@example.org", "city": "London", "note": "second"}
-CYD: dict[str, Any] = {"email": "cyd@example.org", "city": "Paris", "note": "third"}
+ADA: dict[str, Any] = {"email": "ada@example.org", "city": "London", "note": "ada-note"}
+BOB: dict[str, Any] = {"email": "bob@example.org", "city": "London", "note": "bob-note"}
+CYD: dict[str, Any] = {"email": "cyd@example.org", "city": "Paris", "note": "cyd-note"}
 
 CALLER = Caller(
     tenant=DEFAULT_TENANT,
@@ -131,6 +131,12 @@ def erase(vault: Vault, token: bytes) -> None:
     vault.services.erasures.erase(CALLER, people_key(token), if_match=None)
 
 
+def record_row(vault: Vault, token: bytes) -> RecordRow:
+    row = vault.stores.records.find(people_key(token))
+    assert row is not None
+    return row
+
+
 def make_empty_vault(folder: Path, *, history: int = 2) -> SmallVault:
     """A vault with the collection ``people`` and no record."""
     configuration = load_configuration(None, folder)
@@ -144,7 +150,7 @@ def make_empty_vault(folder: Path, *, history: int = 2) -> SmallVault:
 def make_small_vault(folder: Path) -> SmallVault:
     empty = make_empty_vault(folder)
     with empty.opened() as vault:
-        ada = store(vault, ADA | {"note": "older"}).token
+        ada = store(vault, ADA | {"note": "ada-before"}).token
         change(vault, ada, ADA)
         bob = store(vault, BOB, expires_at=system_clock() + 10**15).token
         cyd = store(vault, CYD).token

@@ -28,7 +28,7 @@ USED = (
     "credential",
     "principal",
 )
-PLAINTEXT = ("ada@", "bob@", "London", "Paris", "first", "second", "older")
+PLAINTEXT = ("ada@", "bob@", "London", "Paris", "-note", "ada-before")
 RECORDS = "/v1/collections/people/records"
 
 

@@ -1,0 +1,397 @@
+"""A fault at every single statement of every operation: the outcome is whole or absent, never between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import peewee
+import pytest
+
+from tests.faults.small_vault import (
+    ADA,
+    BOB,
+    CALLER,
+    IS_GATE,
+    PEOPLE_SCHEMA,
+    TABLES,
+    SmallVault,
+    change,
+    erase,
+    people_key,
+    say,
+    store,
+)
+from vault import bootstrap
+from vault.bootstrap import Vault
+from vault.config import load_configuration
+from vault.core.clock import MINUTE, system_clock
+from vault.core.collections import Settings
+from vault.core.errors import UnavailableError, VaultError
+from vault.core.ports import AuditCriteria, Page
+from vault.core.reading import Lookup, View
+from vault.storage.sqlite import _Connection
+
+DUNCE: dict[str, Any] = {"email": "dunce@example.org", "city": "Rome", "note": "n" * 9_000}
+EXIT_CODE = 137
+MOST_STEPS = 200
+
+
+class Steps:
+    """Counts what reaches the database; at step ``fail_at`` it does what ``fail`` says, before the statement runs."""
+
+    def __init__(self, fail_at: int = 0, fail: Callable[[], None] = lambda: None) -> None:
+        self.count = 0
+        self.has_failed = False
+        self._fail_at = fail_at
+        self._fail = fail
+
+    def step(self) -> None:
+        self.count += 1
+        if self.count == self._fail_at:
+            self.has_failed = True
+            self._fail()
+
+    @contextmanager
+    def watching(self) -> Iterator[Steps]:
+        execute, begin, commit = _Connection.execute_sql, _Connection.begin, _Connection.commit
+
+        def stepping_execute(database: Any, *arguments: Any, **options: Any) -> Any:
+            self.step()
+            return execute(database, *arguments, **options)
+
+        def stepping_begin(database: Any, *arguments: Any, **options: Any) -> Any:
+            self.step()
+            return begin(database, *arguments, **options)
+
+        def stepping_commit(database: Any) -> Any:
+            self.step()
+            done = commit(database)
+            if self._fail is exit_now:
+                # Killed between the commit and the answer.
+                self.step()
+            return done
+
+        with mock.patch.multiple(
+            _Connection,
+            create=True,
+            execute_sql=stepping_execute,
+            begin=stepping_begin,
+            commit=stepping_commit,
+        ):
+            yield self
+
+
+def raise_now() -> None:
+    raise peewee.OperationalError("disk I/O error")
+
+
+def exit_now() -> None:
+    os._exit(EXIT_CODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the vault.
+
+    Attributes:
+        run: does it and returns what it shows, if anything.
+        is_done: whether the opened vault shows all of its effect; asserts that it shows it right.
+        shows_data: it writes nothing but its entry.
+        prepare: what comes before.
+    """
+
+    run: Callable[[Vault, SmallVault], Any]
+    is_done: Callable[[Vault, SmallVault], bool]
+    shows_data: bool = False
+    prepare: Callable[[Vault], None] = lambda _vault: None
+
+
+def read(vault: Vault, token: bytes, generation: int | None = None) -> Any:
+    shown = vault.services.reading.read(
+        CALLER, people_key(token), view=View(plain=True), generation=generation
+    )
+    return shown.data
+
+
+def find(vault: Vault, email: str) -> list[Any]:
+    lookup = Lookup("email", email, None, View(plain=True), Page(10))
+    return [shown.data for shown in vault.services.reading.lookup(CALLER, "people", lookup)]
+
+
+def collection_version(vault: Vault, name: str) -> int:
+    row = vault.stores.collections.get("default", name)
+    return 0 if row is None else row.schema_version
+
+
+def created(vault: Vault, _made: SmallVault) -> bool:
+    found = find(vault, DUNCE["email"])
+    assert found in ([], [DUNCE])
+    return bool(found)
+
+
+def replaced(vault: Vault, made: SmallVault) -> bool:
+    data = read(vault, made.bob)
+    assert data in (BOB, DUNCE)
+    assert find(vault, BOB["email"]) == ([BOB] if data == BOB else [])
+    assert find(vault, DUNCE["email"]) == ([DUNCE] if data == DUNCE else [])
+    return bool(data == DUNCE)
+
+
+def erased(vault: Vault, made: SmallVault) -> bool:
+    row = vault.stores.records.find(people_key(made.ada))
+    assert row is not None
+    assert find(vault, ADA["email"]) == ([] if row.erased_at else [ADA])
+    return row.erased_at is not None
+
+
+def define(vault: Vault, name: str, schema: dict[str, Any]) -> None:
+    vault.services.collections.define(CALLER, name, schema, Settings())
+
+
+def tally(vault: Vault, minute: int) -> None:
+    from vault.core.ports import RefusalTally
+
+    refusal = RefusalTally(address="127.0.0.1", reason="missing", minute=minute, count=1)
+    vault.stores.audit.tally_refusal(refusal, entry_for=vault.services.trail._tally_entry)
+
+
+def refuse(vault: Vault, _made: SmallVault) -> None:
+    tally(vault, system_clock() // MINUTE)
+
+
+def refuse_earlier(vault: Vault) -> None:
+    tally(vault, system_clock() // MINUTE - 5)
+
+
+WIDER = PEOPLE_SCHEMA | {"properties": PEOPLE_SCHEMA["properties"] | {"age": {"type": "integer"}}}
+never = lambda _vault, _made: False  # noqa: E731
+
+OPERATIONS = {
+    "create": Operation(lambda vault, _: store(vault, DUNCE), created),
+    "replace": Operation(lambda vault, made: change(vault, made.bob, DUNCE), replaced),
+    "erase": Operation(lambda vault, made: erase(vault, made.ada), erased),
+    "define": Operation(
+        lambda vault, _: define(vault, "pets", PEOPLE_SCHEMA),
+        lambda vault, _: collection_version(vault, "pets") == 1,
+    ),
+    "redefine": Operation(
+        lambda vault, _: define(vault, "people", WIDER),
+        lambda vault, _: collection_version(vault, "people") == 2,
+    ),
+    "read": Operation(lambda vault, made: read(vault, made.ada), never, shows_data=True),
+    "read older": Operation(lambda vault, made: read(vault, made.ada, 1), never, shows_data=True),
+    "look up": Operation(lambda vault, _: find(vault, ADA["email"]), never, shows_data=True),
+    "look up in vain": Operation(lambda vault, _: find(vault, "x@example.org"), never, shows_data=True),
+    "list": Operation(
+        lambda vault, _: vault.services.reading.list_page(CALLER, "people", page=Page(10)),
+        never,
+        shows_data=True,
+    ),
+    "search the log": Operation(
+        lambda vault, _: vault.services.audit.search(
+            CALLER, AuditCriteria("default"), person=None, page=Page(10)
+        ),
+        never,
+        shows_data=True,
+    ),
+    "take the census": Operation(lambda vault, _: vault.services.census.take(CALLER), never, shows_data=True),
+    "refuse": Operation(refuse, never, prepare=refuse_earlier),
+    "replace the credential": Operation(
+        lambda vault, _: vault.administrators.replace(),
+        lambda vault, _: sum(1 for row in vault.stores.inspector.rows(credential_rows())) == 2,
+    ),
+}
+
+
+def credential_rows() -> Any:
+    from vault.core.rows import CredentialRow
+
+    return CredentialRow
+
+
+def dump(database: Path) -> dict[str, list[Any]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return {
+            table: connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()  # noqa: S608  # our own names
+            for table in (*TABLES, "refusal_tally")
+        }
+
+
+def fresh(template: SmallVault, folder: Path, operation: Operation) -> SmallVault:
+    shutil.rmtree(folder, ignore_errors=True)
+    made = template.copy_to(folder)
+    with made.opened() as vault:
+        operation.prepare(vault)
+    return made
+
+
+def check_after(made: SmallVault, operation: Operation, before: dict[str, list[Any]], context: str) -> bool:
+    """Whole or absent; return whether it is whole."""
+    after = dump(made.database)
+    assert made.findings() == [], context
+    with made.opened() as vault:
+        is_done = operation.is_done(vault, made)
+    if operation.is_done is not never and not is_done:
+        assert after == before, context
+    if operation.shows_data:
+        changed = {table for table in after if after[table] != before[table]}
+        assert changed <= {"audit_entry"}, context
+    return is_done
+
+
+def attempt(operation: Operation, vault: Vault, made: SmallVault) -> tuple[Any, UnavailableError | None]:
+    try:
+        return operation.run(vault, made), None
+    except UnavailableError as error:
+        return None, error
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_statement_fails(small_vault_template: SmallVault, tmp_path: Path, name: str) -> None:
+    operation = OPERATIONS[name]
+    for k in range(1, MOST_STEPS):
+        made = fresh(small_vault_template, tmp_path / "data", operation)
+        before = dump(made.database)
+        with made.opened() as vault:
+            with Steps(k, raise_now).watching() as steps:
+                shown, error = attempt(operation, vault, made)
+            if not steps.has_failed:
+                assert error is None
+                assert shown or not operation.shows_data or name == "look up in vain"
+                break
+            assert error is not None, f"{name} goes on in spite of a failure at step {k}"
+            assert error.code == "store-unavailable"
+            # Nothing is written, no entry either, and nothing was shown.
+            assert dump(made.database) == before, f"{name} said no at step {k} and did it"
+            # The same connection goes on: nothing of the failed attempt is left in it.
+            operation.run(vault, made)
+            assert operation.is_done is never or operation.is_done(vault, made)
+            assert vault.verify(lambda: None).findings == []
+    else:
+        pytest.fail("the sweep has no end")
+    assert k > 3
+    say(f"{name}: {k - 1} steps")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_process_ends_at_each_statement(
+    small_vault_template: SmallVault, tmp_path: Path, name: str
+) -> None:
+    operation = OPERATIONS[name]
+    outcomes = []
+    for k in range(1, MOST_STEPS):
+        made = fresh(small_vault_template, tmp_path / "data", operation)
+        before = dump(made.database)
+        code = in_child(lambda made=made, k=k: run_and_end(made, operation, k))  # type: ignore[misc]
+        assert code in {0, EXIT_CODE}, f"{name} step {k}"
+        outcomes.append(check_after(made, operation, before, f"{name} step {k}"))
+        if code == 0:
+            break
+    else:
+        pytest.fail("the sweep has no end")
+    if operation.is_done is not never:
+        # Absent up to one step, the commit, and whole from there on.
+        assert outcomes == sorted(outcomes)
+        assert outcomes[0] is False
+        assert outcomes[-2:] == [True, True]
+
+
+def run_and_end(made: SmallVault, operation: Operation, k: int) -> None:
+    vault = bootstrap.open_vault(made.configuration)
+    with Steps(k, exit_now).watching():
+        operation.run(vault, made)
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run this in a forked child and return its exit code."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  # a child of fork never returns into pytest
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def steps_of_init(folder: Path) -> int:
+    with Steps().watching() as steps:
+        bootstrap.create_vault(load_configuration(None, folder))
+    return steps.count
+
+
+def check_init_again(folder: Path, context: str) -> None:
+    configuration = load_configuration(None, folder)
+    if bootstrap.vault_exists(configuration):
+        # Killed after the rename: the vault is whole, and its credential can be replaced.
+        vault = bootstrap.open_vault(configuration)
+        credential = vault.administrators.replace()
+        vault.close()
+    else:
+        with pytest.raises(VaultError, match="There is no vault"):
+            bootstrap.open_vault(configuration)
+        credential = bootstrap.create_vault(configuration)
+    vault = bootstrap.open_vault(configuration)
+    try:
+        assert vault.verify(lambda: None).findings == [], context
+        vault.services.authentication.authenticate(credential.text)
+        assert vault.services.collections.current("default", "users").version == 1
+    finally:
+        vault.close()
+    # An empty lock file may stay; nothing that holds a byte.
+    assert [path.name for path in folder.glob("*.new*") if path.stat().st_size] == [], context
+
+
+def test_init_fails_or_is_killed_at_each_statement(tmp_path: Path) -> None:
+    total = steps_of_init(tmp_path / "counted")
+    assert total > 30
+    for k in range(1, total + 1, 1 if IS_GATE else 4):
+        failing = tmp_path / f"raise{k}"
+        with Steps(k, raise_now).watching(), pytest.raises(VaultError):
+            bootstrap.create_vault(load_configuration(None, failing))
+        check_init_again(failing, f"init fails at step {k}")
+
+        killed = tmp_path / f"exit{k}"
+        code = in_child(lambda k=k, killed=killed: init_and_end(killed, k))  # type: ignore[misc]
+        assert code == EXIT_CODE
+        check_init_again(killed, f"init ends at step {k}")
+        shutil.rmtree(failing)
+        shutil.rmtree(killed)
+    say(f"init: {total} steps")
+
+
+def init_and_end(folder: Path, k: int) -> None:
+    with Steps(k, exit_now).watching():
+        bootstrap.create_vault(load_configuration(None, folder))
+
+
+@pytest.mark.parametrize("place", ["_fill", "_sync_folder"])
+def test_init_is_killed_between_its_files(tmp_path: Path, place: str) -> None:
+    """After the key file and before the database; after the rename and before the folder is synced."""
+
+    def end() -> None:
+        with mock.patch.object(bootstrap, place, side_effect=lambda *_: exit_now()):
+            bootstrap.create_vault(load_configuration(None, tmp_path / "data"))
+
+    assert in_child(end) == EXIT_CODE
+    check_init_again(tmp_path / "data", place)
+
+
+def test_init_is_killed_before_the_rename(tmp_path: Path) -> None:
+    def end() -> None:
+        with mock.patch.object(Path, "rename", side_effect=lambda *_: exit_now()):
+            bootstrap.create_vault(load_configuration(None, tmp_path / "data"))
+
+    folder = tmp_path / "data"
+    assert in_child(end) == EXIT_CODE
+    assert not bootstrap.vault_exists(load_configuration(None, folder))
+    check_init_again(folder, "rename")
