@@ -102,7 +102,6 @@ def create_vault(configuration: Configuration) -> NewCredential:
             f"There is a vault already: {configuration.database_path}. A lost administrator credential is replaced "
             "by: strongroom init --new-credential"
         )
-    _refuse_keys_that_vanish(configuration)
     for folder in {configuration.folder, configuration.database_path.parent}:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     plan = _first_keyring(configuration)
@@ -263,7 +262,12 @@ def _provider_settings(configuration: Configuration, name: str) -> ProviderSetti
     return ProviderSettings(name=name, options=options, folder=configuration.folder)
 
 
-def _refuse_keys_that_vanish(configuration: Configuration) -> None:
+def refuse_keys_that_vanish(configuration: Configuration) -> None:
+    """Raise if the first keyring's keys would end with the process that makes them.
+
+    Raises:
+        MisconfiguredError: the provider has the type memory, which is for tests.
+    """
     section = configuration.settings.keyrings["default"]
     if configuration.settings.providers[section.provider].type == "memory":
         raise MisconfiguredError(

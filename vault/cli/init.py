@@ -42,6 +42,7 @@ def command(
 
 
 def _create(configuration: Configuration) -> NewCredential:
+    bootstrap.refuse_keys_that_vanish(configuration)
     credential = bootstrap.create_vault(configuration)
     click.echo(f"Made a new vault: {configuration.database_path}")
     where = f" --config {configuration.source}" if configuration.source else f" --data {configuration.folder}"

@@ -30,6 +30,7 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
     listener = bootstrap.listener_of(configuration)
     check_certificate(listener)
     if not bootstrap.vault_exists(configuration):
+        bootstrap.refuse_keys_that_vanish(configuration)
         credential = bootstrap.create_vault(configuration)
         click.echo(f"Made a new vault: {configuration.database_path}")
         show_credential(credential)

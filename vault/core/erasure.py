@@ -7,11 +7,11 @@ versions can be retired and destroyed, no erasure is final, and the state says s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vault.audit.events import Action, Result
 from vault.core.collections import Collections
-from vault.core.documents import dump_json, parse_json
+from vault.core.documents import parse_json
 from vault.core.errors import ConflictError, UnavailableError
 from vault.core.keyrings import Keyrings
 from vault.core.policy import Caller, authorize
@@ -25,7 +25,8 @@ from vault.core.record_rules import (
     not_found,
 )
 from vault.core.records import MAX_ATTEMPTS
-from vault.core.rows import KeyState, RecordRow
+from vault.core.rows import RecordRow
+from vault.core.tombstones import erase_event, tombstone
 from vault.core.trail import AuditTrail, event_of
 
 
@@ -87,18 +88,11 @@ class Erasures:
             previous = self._found(key)
             check_not_erased(previous)
             check_if_match(previous, if_match, definition)
-            tombstone = self._tombstone(previous)
-            event = event_of(
-                caller,
-                Action.RECORD_ERASE,
-                Result.DONE,
-                collection=key.collection,
-                token=key.token,
-                generation=tombstone.generation,
-                seal_epoch=tombstone.seal_epoch,
-            )
+            ring = self._keyrings.get(previous.tenant, previous.keyring)
+            remains = tombstone(previous, ring, self._clock())
+            entry = self._trail.entry(erase_event(caller, previous))
             try:
-                self._store.erase(tombstone, previous=previous, entry=self._trail.entry(event))
+                self._store.erase(remains, previous=previous, entry=entry)
             except StaleWriteError:
                 continue
             return
@@ -128,21 +122,3 @@ class Erasures:
             raise not_found()
         check_row(row, self._keyrings)
         return row
-
-    def _tombstone(self, row: RecordRow) -> RecordRow:
-        ring = self._keyrings.get(row.tenant, row.keyring)
-        # A backup may hold an older generation under an older version: name every version that could open one.
-        opened_by = [
-            [row.keyring, version.version]
-            for version in ring.versions.values()
-            if version.version <= row.key_version and version.state != KeyState.DESTROYED
-        ]
-        tombstone = replace(
-            row,
-            revision=row.revision + 1,
-            wrapped_dek=None,
-            sealed_document=None,
-            erased_at=self._clock(),
-            erased_versions=dump_json(opened_by).decode(),
-        )
-        return ring.authenticator.sign(tombstone)

@@ -53,12 +53,13 @@ class DuplicateIndexError(Exception):
     """A unique index refused the write; nothing of it was kept.
 
     Args:
-        fields: every field that another record holds, in the order of the index rows.
+        holders: every field whose value is taken, in the order of the index rows, with the token of the record
+            that holds it.
     """
 
-    def __init__(self, fields: Sequence[str]) -> None:
-        super().__init__(", ".join(fields))
-        self.fields = tuple(fields)
+    def __init__(self, holders: Mapping[str, bytes]) -> None:
+        super().__init__(", ".join(holders))
+        self.holders = dict(holders)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,15 @@ def check_not_erased(row: RecordRow) -> None:
         raise RecordErasedError("The record was erased; GET .../erasure says when and how.")
 
 
+def is_expired(row: RecordRow, now: int) -> bool:
+    """Whether the record's time is over."""
+    return row.expires_at is not None and row.expires_at <= now
+
+
 def check_live(row: RecordRow, now: int) -> None:
     """Raise if the record was erased or its time is over."""
     check_not_erased(row)
-    if row.expires_at is not None and row.expires_at <= now:
+    if is_expired(row, now):
         raise RecordExpiredError("The record's time is over.")
 
 

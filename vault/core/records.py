@@ -6,8 +6,9 @@ ever makes a second seal.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,12 +34,14 @@ from vault.core.record_rules import (
     check_live,
     check_purpose_stated,
     check_row,
+    is_expired,
     not_found,
 )
 from vault.core.record_seal import RecordDraft, RecordSealer, document_sha256
 from vault.core.rows import RecordHistoryRow, RecordRow
 from vault.core.schema import normalised_index_values
 from vault.core.tokens import mint_token
+from vault.core.tombstones import erase_event, tombstone
 from vault.core.trail import AuditTrail, event_of
 
 MAX_ATTEMPTS = 5
@@ -102,7 +105,7 @@ class Records:
             DuplicateValueError: a unique value is taken.
         """
         authorize(caller, Action.RECORD_CREATE)
-        return self._until_fresh(lambda: self._create(caller, collection, document))
+        return self._until_fresh(caller, collection, lambda: self._create(caller, collection, document))
 
     def replace(
         self, caller: Caller, key: RecordKey, document: NewDocument, *, if_match: IfMatch | None
@@ -173,7 +176,7 @@ class Records:
             state = next_state(previous, current, definition)
             return self._store_next(caller, previous, current, state, definition)
 
-        return self._until_fresh(attempt)
+        return self._until_fresh(caller, key.collection, attempt)
 
     def _store_next(
         self, caller: Caller, previous: RecordRow, current: Content, state: _NextState, definition: Definition
@@ -217,12 +220,31 @@ class Records:
         kept = RecordHistoryRow(**columns | {"id": None})
         return self._keyrings.authenticator(row.tenant, row.keyring).sign(kept)
 
-    def _until_fresh(self, attempt: Callable[[], T]) -> T:
+    def _erase_expired(self, caller: Caller, collection: str, tokens: Iterable[bytes]) -> bool:
+        """Erase those of these records whose time is over: a value that nobody can read must not stay taken."""
+        erased = False
+        for token in set(tokens):
+            row = self._store.find(RecordKey(caller.tenant, collection, token))
+            if row is None or row.erased_at is not None or not is_expired(row, self._clock()):
+                continue
+            check_row(row, self._keyrings)
+            event = erase_event(caller, row, reason="expired")
+            ring = self._keyrings.get(row.tenant, row.keyring)
+            # Somebody else may have erased it meanwhile; either way the write is worth another try.
+            with contextlib.suppress(StaleWriteError):
+                self._store.erase(
+                    tombstone(row, ring, self._clock()), previous=row, entry=self._trail.entry(event)
+                )
+            erased = True
+        return erased
+
+    def _until_fresh(self, caller: Caller, collection: str, attempt: Callable[[], T]) -> T:
         for _ in range(MAX_ATTEMPTS):
             try:
                 return attempt()
             except DuplicateIndexError as error:
-                raise DuplicateValueError(error.fields) from error
+                if not self._erase_expired(caller, collection, error.holders.values()):
+                    raise DuplicateValueError(tuple(error.holders)) from error
             except StaleWriteError as stale:
                 if stale.cause == "keys":
                     self._keyrings.load()

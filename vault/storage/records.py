@@ -134,11 +134,13 @@ class SqlRecordStore:
         for row in write.index:
             if self._sql.insert_index.run(database, self._sql.index.values(row)).rowcount != 1:
                 # Either another record holds a unique value or the index key may not be written any more.
-                taken = [other.field for other in write.index if self._is_taken(database, other)]
-                raise DuplicateIndexError(taken) if taken else StaleWriteError("keys")
+                found = ((other.field, self._holder(database, other)) for other in write.index)
+                holders = {field: token for field, token in found if token is not None}
+                raise DuplicateIndexError(holders) if holders else StaleWriteError("keys")
 
-    def _is_taken(self, database: Database, row: IndexRow) -> bool:
-        return self._sql.holder_of.run(database, self._sql.index.values(row)).fetchone() is not None
+    def _holder(self, database: Database, row: IndexRow) -> bytes | None:
+        found = self._sql.holder_of.run(database, self._sql.index.values(row)).fetchone()
+        return None if found is None else found[0]
 
     def _why_stale(self, database: Database, row: RecordRow) -> StaleWriteError:
         values = self._sql.records.values(row)
@@ -219,7 +221,7 @@ class _RecordStatements:
         )
         self.delete_index = Statement(IndexTable.delete().where(*_of_record(IndexTable)))
         self.holder_of = Statement(
-            IndexTable.select(IndexTable.id).where(
+            IndexTable.select(IndexTable.token).where(
                 *_with_tag(), IndexTable.slot == slot("slot"), IndexTable.token != slot("token")
             )
         )
