@@ -390,17 +390,22 @@ def make_api() -> Iterator[Callable[..., Api]]:
         each.close()
 
 
-def skip_or_fail(missing: str) -> None:
-    """Skip on a laptop, fail where CI promises that everything is there."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{missing} is missing, and CI is set")
-    pytest.skip(f"{missing} is missing")
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """Skips on a laptop what cannot run there, and fails where CI promises that everything is there."""
+
+    def skip_or_fail(what: str) -> None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{what} is missing, and CI is set")
+        pytest.skip(f"{what} is missing")
+
+    return skip_or_fail
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium(missing: Callable[[str], None]) -> str:
     """The path of the distribution's Chromium."""
     path = shutil.which("chromium")
     if path is None:
-        skip_or_fail("chromium")
+        missing("chromium")
     return str(path)
