@@ -215,26 +215,3 @@ def test_a_killed_worker_comes_back_and_service_goes_on(made: SmallVault, tmp_pa
             assert survivor in server.workers()
             assert victim not in server.workers()
     assert made.findings() == []
-
-
-def test_a_stopped_worker_holds_nobody_up_for_ever(made: SmallVault, tmp_path: Path) -> None:
-    """Stopped while it may hold the writers' lock: the others answer 503 within the deadline, and go on after."""
-    with running(made.folder, made.credential, tmp_path / "server.log") as server:
-        stopped, _ = server.workers()
-        os.kill(stopped, signal.SIGSTOP)
-        try:
-            replies = []
-            for n in range(6):
-                with server.caller() as caller:
-                    caller._connection.timeout = 8
-                    try:
-                        replies.append(caller.ask("POST", RECORDS, {"data": {"email": f"s{n}@example.org"}}))
-                    except TimeoutError:
-                        # The connection went to the stopped worker.
-                        continue
-        finally:
-            os.kill(stopped, signal.SIGCONT)
-        assert {reply.status for reply in replies} <= {201, 503}
-        with server.caller() as caller:
-            assert caller.ask("POST", RECORDS, {"data": {"email": "after@example.org"}}).status == 201
-    assert made.findings() == []

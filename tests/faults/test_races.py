@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +47,12 @@ def at_once(server: LiveServer, requests: list[Callable[[Caller], Reply]]) -> li
         return list(pool.map(send, requests))
 
 
-def create(data: dict[str, Any], path: str = RECORDS) -> Callable[[Caller], Reply]:
-    return lambda caller: caller.ask("POST", path, {"data": data})
+def create(data: dict[str, Any], path: str = RECORDS, *, after: float = 0) -> Callable[[Caller], Reply]:
+    def send(caller: Caller) -> Reply:
+        time.sleep(after)
+        return caller.ask("POST", path, {"data": data})
+
+    return send
 
 
 def count(made: SmallVault, table: str, **where: Any) -> int:
@@ -169,7 +174,10 @@ def test_creates_against_a_redefinition(server: LiveServer, made: SmallVault) ->
         with server.caller() as caller:
             assert caller.ask("PUT", path, {"schema": plain}).status == 201
         define = lambda caller, path=path: caller.ask("PUT", path, {"schema": indexed})  # noqa: E731
-        requests: list[Any] = [create({"email": f"c{n}@example.org"}, f"{path}/records") for n in range(5)]
+        # Some come before the redefinition, some beside it and some after.
+        requests: list[Any] = [
+            create({"email": f"c{n}@example.org"}, f"{path}/records", after=number * 0.002) for n in range(5)
+        ]
         requests.insert(number % 6, define)
 
         replies = at_once(server, requests)

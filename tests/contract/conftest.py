@@ -1,0 +1,27 @@
+"""The benches that the store contracts run on, one per engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.store_engines import ENGINES, Bench, collection, definition, entry, keyring
+
+
+@pytest.fixture(params=ENGINES)
+def empty_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """An upgraded database without a row."""
+    with ENGINES[request.param](tmp_path) as bench:
+        yield bench
+
+
+@pytest.fixture
+def bench(empty_bench: Bench) -> Bench:
+    """With a keyring (MAC key 1, index key 2) and the collection ``people``, so that records can be written."""
+    keyring().create(empty_bench)
+    empty_bench.stores.collections.define(
+        collection(), definition(), previous=None, entry=entry(), only_if_empty=False
+    )
+    return empty_bench
