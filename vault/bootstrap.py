@@ -42,6 +42,7 @@ from vault.core.provisioning import (
 )
 from vault.core.readiness import prove_readiness
 from vault.core.reading import Reading
+from vault.core.record_access import RecordAccess
 from vault.core.records import Records
 from vault.core.trail import AuditTrail
 from vault.core.verification import Verification, VerificationReport
@@ -231,13 +232,14 @@ def _assemble(engine: SqliteEngine, stores: Stores, providers: dict[str, KeyProv
     clock = system_clock
     trail = AuditTrail(stores.audit, lambda: keyrings.authenticator(DEFAULT_TENANT), clock)
     collections = Collections(stores.collections, keyrings, trail, clock)
-    reading = Reading(stores.records, collections, keyrings, trail, clock)
+    access = RecordAccess(stores.records, collections, keyrings, trail, clock)
+    reading = Reading(access)
     services = Services(
         authentication=Authentication(stores.credentials, keyrings, clock),
         collections=collections,
-        records=Records(stores.records, collections, keyrings, trail, clock),
+        records=Records(access),
         reading=reading,
-        erasures=Erasures(stores.records, collections, keyrings, trail, clock),
+        erasures=Erasures(access),
         census=Census(stores.keys, keyrings, trail),
         audit=AuditSearch(stores.audit, stores.records, reading, collections, keyrings, trail),
         trail=trail,

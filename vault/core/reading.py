@@ -9,20 +9,20 @@ from typing import Any, NoReturn
 from cryptography.hazmat.primitives import constant_time
 
 from vault.audit.events import Action, AuditEvent, Result
-from vault.core.collections import Collections, Definition
+from vault.core.collections import Definition
 from vault.core.content import Content
 from vault.core.documents import Document
 from vault.core.errors import IntegrityError, UnavailableError, UnprocessableError, VaultError, Violation
-from vault.core.keyrings import Keyrings
 from vault.core.masking import mask_document
 from vault.core.normalise import NormaliseError, is_region
-from vault.core.policy import Caller, authorize
-from vault.core.ports import Clock, Page, RecordKey, RecordStore, TagQuery
-from vault.core.record_rules import check_live, check_purpose_stated, check_row, not_found
+from vault.core.policy import Caller
+from vault.core.ports import Page, RecordKey, TagQuery
+from vault.core.record_access import RecordAccess, not_found
+from vault.core.record_rules import check_live
 from vault.core.record_seal import RecordSealer, document_sha256
 from vault.core.rows import AuditRow, IndexRow, RecordRow
 from vault.core.schema import IndexedField
-from vault.core.trail import AuditTrail, event_of
+from vault.core.trail import event_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +78,12 @@ class Reading:
     """Reads records.
 
     Args:
-        store: where records live.
-        collections: their definitions.
-        keyrings: their keys.
-        trail: where it is audited.
-        clock: tells the time.
+        access: the way to the records.
     """
 
-    def __init__(
-        self,
-        store: RecordStore,
-        collections: Collections,
-        keyrings: Keyrings,
-        trail: AuditTrail,
-        clock: Clock,
-    ) -> None:
-        self._store = store
-        self._collections = collections
-        self._keyrings = keyrings
-        self._trail = trail
-        self._clock = clock
-        self._sealer = RecordSealer(keyrings)
+    def __init__(self, access: RecordAccess) -> None:
+        self._access = access
+        self._sealer = RecordSealer(access.keyrings)
 
     def read(
         self, caller: Caller, key: RecordKey, *, view: View, generation: int | None = None
@@ -116,20 +101,18 @@ class Reading:
             RecordErasedError: it was erased.
             RecordExpiredError: its time is over.
         """
-        authorize(caller, Action.RECORD_READ)
-        definition = self._collections.current(caller.tenant, key.collection)
-        check_purpose_stated(caller, definition)
+        definition = self._access.definition_for(caller, Action.RECORD_READ, key.collection)
 
         def entry_for(current: RecordRow, wanted: RecordRow | None) -> AuditRow:
-            check_row(current, self._keyrings)
-            check_live(current, self._clock())
+            self._access.check(current)
+            check_live(current, self._access.clock())
             if wanted is None:
                 raise not_found()
             if wanted is not current:
-                check_row(wanted, self._keyrings)
-            return self._trail.entry(_release(caller, Action.RECORD_READ, wanted, definition, view))
+                self._access.check(wanted)
+            return self._access.trail.entry(_release(caller, Action.RECORD_READ, wanted, definition, view))
 
-        row = self._store.read_for(key, generation=generation, entry_for=entry_for)
+        row = self._access.store.read_for(key, generation=generation, entry_for=entry_for)
         if row is None:
             raise not_found()
         try:
@@ -143,21 +126,21 @@ class Reading:
         Raises:
             UnprocessableError: the field is not indexed, or the value cannot be normalised.
         """
-        authorize(caller, Action.RECORD_LOOKUP)
-        definition = self._collections.current(caller.tenant, collection)
-        check_purpose_stated(caller, definition)
+        definition = self._access.definition_for(caller, Action.RECORD_LOOKUP, collection)
         query = self.tag_query(definition, lookup.field, lookup.value, lookup.region)
 
         def entries_for(found: Sequence[tuple[IndexRow, RecordRow]]) -> list[AuditRow]:
             for index_row, row in found:
-                check_row(row, self._keyrings)
-                self._keyrings.authenticator(row.tenant, row.keyring).check(index_row)
+                self._access.check(row)
+                self._access.keyrings.authenticator(row.tenant, row.keyring).check(index_row)
             events = [
                 _release(caller, Action.RECORD_LOOKUP, row, definition, lookup.view) for _, row in found
             ] or [_found_nothing(caller, collection, lookup.field)]
-            return [self._trail.entry(event) for event in events]
+            return [self._access.trail.entry(event) for event in events]
 
-        found = self._store.lookup_for(query, now=self._clock(), page=lookup.page, entries_for=entries_for)
+        found = self._access.store.lookup_for(
+            query, now=self._access.clock(), page=lookup.page, entries_for=entries_for
+        )
         rows = [row for _, row in found]
         try:
             return [self._checked_find(row, definition, query, lookup.view) for row in rows]
@@ -171,13 +154,15 @@ class Reading:
             CollectionNotFoundError: there is no such collection.
             IntegrityError: a row is not what the vault wrote.
         """
-        authorize(caller, Action.RECORD_LIST)
-        definition = self._collections.current(caller.tenant, collection)
-        check_purpose_stated(caller, definition)
-        entry = self._trail.entry(event_of(caller, Action.RECORD_LIST, Result.DONE, collection=collection))
-        rows = self._store.list_page(caller.tenant, collection, now=self._clock(), page=page, entry=entry)
+        self._access.definition_for(caller, Action.RECORD_LIST, collection)
+        entry = self._access.trail.entry(
+            event_of(caller, Action.RECORD_LIST, Result.DONE, collection=collection)
+        )
+        rows = self._access.store.list_page(
+            caller.tenant, collection, now=self._access.clock(), page=page, entry=entry
+        )
         for row in rows:
-            check_row(row, self._keyrings)
+            self._access.check(row)
         return rows
 
     def tag_query(self, definition: Definition, field: str, value: Any, region: str | None) -> TagQuery:
@@ -187,7 +172,7 @@ class Reading:
             UnprocessableError: the field is not indexed, or the value cannot be normalised.
         """
         indexed = _indexed_field(definition, field)
-        ring = self._keyrings.get(definition.row.tenant, definition.row.keyring)
+        ring = self._access.keyrings.get(definition.row.tenant, definition.row.keyring)
         name = definition.index_name(indexed)
         return TagQuery(
             tenant=name.tenant,
@@ -222,7 +207,7 @@ class Reading:
             event_of(caller, action, Result.FAILED, collection=row.collection, token=row.token, **details)
             for row in rows
         ]
-        self._trail.append(*events)
+        self._access.trail.append(*events)
         error.is_audited = True
         raise error
 

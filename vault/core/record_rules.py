@@ -10,11 +10,9 @@ from vault.core.errors import (
     PreconditionRequiredError,
     RecordErasedError,
     RecordExpiredError,
-    RecordNotFoundError,
     UnprocessableError,
     Violation,
 )
-from vault.core.keyrings import Keyrings
 from vault.core.policy import Caller
 from vault.core.rows import RecordRow
 
@@ -54,11 +52,6 @@ def check_if_match(row: RecordRow, if_match: IfMatch | None, definition: Definit
         raise PreconditionFailedError("The record has changed since this ETag; read it again.")
 
 
-def not_found() -> RecordNotFoundError:
-    """The answer for every token that the collection does not hold."""
-    return RecordNotFoundError("There is no record with this token in the collection.")
-
-
 def check_not_erased(row: RecordRow) -> None:
     """Raise if only a tombstone is left."""
     if row.erased_at is not None:
@@ -75,8 +68,3 @@ def check_live(row: RecordRow, now: int) -> None:
     check_not_erased(row)
     if is_expired(row, now):
         raise RecordExpiredError("The record's time is over.")
-
-
-def check_row(row: RecordRow, keyrings: Keyrings) -> None:
-    """Raise unless the row is as the vault wrote it."""
-    keyrings.authenticator(row.tenant, row.keyring).check(row)

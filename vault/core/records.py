@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vault.audit.events import Action, AuditEvent, Result
-from vault.core.collections import Collections, Definition
+from vault.core.collections import Definition
 from vault.core.content import Content
 from vault.core.documents import Document, check_limits, merge_patch
 from vault.core.errors import (
@@ -22,30 +22,24 @@ from vault.core.errors import (
     UnprocessableError,
     Violation,
 )
-from vault.core.keyrings import Keyrings
 from vault.core.masking import restores_mask
 from vault.core.normalise import is_region
 from vault.core.pointers import json_pointer
-from vault.core.policy import Caller, authorize
-from vault.core.ports import Clock, DuplicateIndexError, RecordKey, RecordStore, RecordWrite, StaleWriteError
+from vault.core.policy import Caller
+from vault.core.ports import DuplicateIndexError, RecordKey, RecordWrite, StaleWriteError
+from vault.core.record_access import MAX_ATTEMPTS, RecordAccess
 from vault.core.record_rules import (
     IfMatch,
     check_if_match,
     check_live,
-    check_purpose_stated,
-    check_row,
     is_expired,
-    not_found,
 )
 from vault.core.record_seal import RecordDraft, RecordSealer, document_sha256
 from vault.core.rows import RecordHistoryRow, RecordRow
 from vault.core.schema import normalised_index_values
 from vault.core.tokens import mint_token
 from vault.core.tombstones import erase_event, tombstone
-from vault.core.trail import AuditTrail, event_of
-
-MAX_ATTEMPTS = 5
-"""How often a write that became stale is computed again before it answers 503."""
+from vault.core.trail import event_of
 
 T = TypeVar("T")
 
@@ -75,27 +69,12 @@ class Records:
     """Creates and changes records.
 
     Args:
-        store: where records live.
-        collections: their definitions.
-        keyrings: their keys.
-        trail: where it is audited.
-        clock: tells the time.
+        access: the way to the records.
     """
 
-    def __init__(
-        self,
-        store: RecordStore,
-        collections: Collections,
-        keyrings: Keyrings,
-        trail: AuditTrail,
-        clock: Clock,
-    ) -> None:
-        self._store = store
-        self._collections = collections
-        self._keyrings = keyrings
-        self._trail = trail
-        self._clock = clock
-        self._sealer = RecordSealer(keyrings)
+    def __init__(self, access: RecordAccess) -> None:
+        self._access = access
+        self._sealer = RecordSealer(access.keyrings)
 
     def create(self, caller: Caller, collection: str, document: NewDocument) -> RecordRow:
         """Store a new record and return its row.
@@ -104,7 +83,6 @@ class Records:
             UnprocessableError: schema, normaliser, region or purpose.
             DuplicateValueError: a unique value is taken.
         """
-        authorize(caller, Action.RECORD_CREATE)
         return self._until_fresh(caller, collection, lambda: self._create(caller, collection, document))
 
     def replace(
@@ -119,7 +97,9 @@ class Records:
         """
 
         def next_state(_row: RecordRow, _current: Content, definition: Definition) -> _NextState:
-            return _NextState(_content(document, definition), _future(document.expires_at, self._clock()))
+            return _NextState(
+                _content(document, definition), _future(document.expires_at, self._access.clock())
+            )
 
         return self._change(caller, key, next_state, if_match)
 
@@ -140,9 +120,8 @@ class Records:
         return self._change(caller, key, next_state, if_match)
 
     def _create(self, caller: Caller, collection: str, document: NewDocument) -> RecordRow:
-        definition = self._collections.current(caller.tenant, collection)
-        check_purpose_stated(caller, definition)
-        now = self._clock()
+        definition = self._access.definition_for(caller, Action.RECORD_CREATE, collection)
+        now = self._access.clock()
         content = _content(document, definition)
         draft = RecordDraft(
             token=mint_token(),
@@ -155,7 +134,7 @@ class Records:
         )
         row, index = self._sealer.seal(draft, definition)
         event = _write_event(caller, Action.RECORD_CREATE, row, definition.loggable(content.data))
-        self._store.create(RecordWrite(record=row, index=index, entry=self._trail.entry(event)))
+        self._access.store.create(RecordWrite(record=row, index=index, entry=self._access.trail.entry(event)))
         return row
 
     def _change(
@@ -165,11 +144,8 @@ class Records:
         next_state: Callable[[RecordRow, Content, Definition], _NextState],
         if_match: IfMatch | None,
     ) -> RecordRow:
-        authorize(caller, Action.RECORD_UPDATE)
-
         def attempt() -> RecordRow:
-            definition = self._collections.current(caller.tenant, key.collection)
-            check_purpose_stated(caller, definition)
+            definition = self._access.definition_for(caller, Action.RECORD_UPDATE, key.collection)
             previous = self._live(key)
             check_if_match(previous, if_match, definition)
             current = self._sealer.open(previous)
@@ -190,7 +166,7 @@ class Records:
             content=state.content,
             normalised=normalised,
             created_at=previous.created_at,
-            updated_at=self._clock(),
+            updated_at=self._access.clock(),
             expires_at=state.expires_at,
             revision=previous.revision + 1,
         )
@@ -200,40 +176,39 @@ class Records:
         write = RecordWrite(
             record=row,
             index=index,
-            entry=self._trail.entry(event),
+            entry=self._access.trail.entry(event),
             history_limit=definition.settings.history,
             history=self._as_history(previous) if definition.settings.history else None,
         )
-        self._store.replace(write, previous=previous)
+        self._access.store.replace(write, previous=previous)
         return row
 
     def _live(self, key: RecordKey) -> RecordRow:
-        row = self._store.find(key)
-        if row is None:
-            raise not_found()
-        check_row(row, self._keyrings)
-        check_live(row, self._clock())
+        row = self._access.found(key)
+        check_live(row, self._access.clock())
         return row
 
     def _as_history(self, row: RecordRow) -> RecordHistoryRow:
         columns = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
         kept = RecordHistoryRow(**columns | {"id": None})
-        return self._keyrings.authenticator(row.tenant, row.keyring).sign(kept)
+        return self._access.keyrings.authenticator(row.tenant, row.keyring).sign(kept)
 
     def _erase_expired(self, caller: Caller, collection: str, tokens: Iterable[bytes]) -> bool:
         """Erase those of these records whose time is over: a value that nobody can read must not stay taken."""
         erased = False
         for token in set(tokens):
-            row = self._store.find(RecordKey(caller.tenant, collection, token))
-            if row is None or row.erased_at is not None or not is_expired(row, self._clock()):
+            row = self._access.store.find(RecordKey(caller.tenant, collection, token))
+            if row is None or row.erased_at is not None or not is_expired(row, self._access.clock()):
                 continue
-            check_row(row, self._keyrings)
+            self._access.check(row)
             event = erase_event(caller, row, reason="expired")
-            ring = self._keyrings.get(row.tenant, row.keyring)
+            ring = self._access.keyrings.get(row.tenant, row.keyring)
             # Somebody else may have erased it meanwhile; either way the write is worth another try.
             with contextlib.suppress(StaleWriteError):
-                self._store.erase(
-                    tombstone(row, ring, self._clock()), previous=row, entry=self._trail.entry(event)
+                self._access.store.erase(
+                    tombstone(row, ring, self._access.clock()),
+                    previous=row,
+                    entry=self._access.trail.entry(event),
                 )
             erased = True
         return erased
@@ -247,7 +222,7 @@ class Records:
                     raise DuplicateValueError(tuple(error.holders)) from error
             except StaleWriteError as stale:
                 if stale.cause == "keys":
-                    self._keyrings.load()
+                    self._access.keyrings.load()
         raise UnavailableError(
             f"The write was overtaken {MAX_ATTEMPTS} times by changes of keys, schema or record; nothing was written.",
             code="contended",
