@@ -20,6 +20,9 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 MAX_BODY_BYTES = MAX_DOCUMENT_BYTES + 65_536
 """Longest body: a document of the greatest size, and room for the members and white space around it."""
+MAX_DISCARDED_BYTES = 16 * MAX_DOCUMENT_BYTES
+"""How much more of a body that is too long is read and thrown away, so that its sender can hear the answer."""
+_CHUNK_BYTES = 65_536
 MAX_LIMIT = 1_000
 DEFAULT_LIMIT = 100
 # No row id is over 2^63 - 1, and SQLite takes no greater number.
@@ -39,15 +42,28 @@ def read_body(content_type: str = JSON) -> Any:
         raise UnsupportedMediaTypeError(f"Send this with Content-Type: {content_type}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaTypeError("Send the body without a content encoding.")
-    try:
-        with waiting_for_bytes():
-            body = request.get_data(cache=False)
-    except RequestEntityTooLarge as error:
-        raise too_large() from error
-    # Werkzeug cuts a body without Content-Length silently at its limit, which is one byte more than ours.
-    if len(body) > MAX_BODY_BYTES:
+    with waiting_for_bytes():
+        body = _read_bytes()
+    if body is None:
         raise too_large()
     return parse_json(body)
+
+
+def _read_bytes() -> bytes | None:
+    """Return the body, or None if it is over :data:`MAX_BODY_BYTES`."""
+    try:
+        body: bytes | None = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        body = None
+    # Werkzeug cuts a body without Content-Length silently at its limit, which is one byte more than ours.
+    if body is not None and len(body) <= MAX_BODY_BYTES:
+        return body
+    # Somebody who is still sending when the connection ends gets a reset in place of the answer that says why.
+    rest = request.environ["wsgi.input"]
+    for _ in range(MAX_DISCARDED_BYTES // _CHUNK_BYTES):
+        if not rest.read(_CHUNK_BYTES):
+            break
+    return None
 
 
 def too_large() -> TooLargeError:
