@@ -191,7 +191,7 @@ class TestSize:
         with unchanged("record.update", "too-large"):
             api.patch(path, {"second": "x" * 600_000}).refuses(413, "too-large")
 
-    @pytest.mark.parametrize("size", [1_048_576 + 65_536 + 1, 2 * 1_048_576, 20 * 1_048_576])
+    @pytest.mark.parametrize("size", [1_048_576 + 65_536 + 1, 2 * 1_048_576, 8 * 1_048_576])
     @pytest.mark.parametrize("is_chunked", [False, True])
     def test_a_longer_body_is_refused_however_it_is_sent(
         self, api: Api, unchanged: Callable[..., Any], size: int, *, is_chunked: bool
