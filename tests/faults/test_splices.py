@@ -247,6 +247,14 @@ def test_a_history_row_put_back_as_the_current_one(small_vault: SmallVault) -> N
     assert "row-mac" in small_vault.codes()
 
 
+def test_a_tampered_history_row_hides_no_missing_record(small_vault: SmallVault) -> None:
+    with small_vault.tampering() as connection:
+        connection.execute("UPDATE record_history SET mac = zeroblob(32)")
+        connection.execute("DELETE FROM record WHERE token = ?", (small_vault.ada,))
+
+    assert small_vault.codes() == {"row-mac", "record-missing", "index-binding"}
+
+
 def test_a_current_row_put_into_the_history(small_vault: SmallVault) -> None:
     with small_vault.tampering() as connection:
         older = row_of(connection, small_vault.ada, "record_history")
