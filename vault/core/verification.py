@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from vault.core.collections import Collections
 from vault.core.content import Content
-from vault.core.errors import CollectionNotFoundError, IntegrityError
+from vault.core.errors import CollectionNotFoundError, IntegrityError, UnprocessableError
 from vault.core.keyrings import Keyrings
 from vault.core.ports import Inspector
-from vault.core.record_seal import RecordSealer
+from vault.core.record_seal import RecordDraft, RecordSealer
 from vault.core.rows import (
     AuditRow,
     CollectionRow,
@@ -27,6 +27,7 @@ from vault.core.rows import (
     RecordRow,
     Row,
 )
+from vault.core.schema import normalised_index_values
 from vault.core.verification_log import LogCheck, Place, place_of
 
 R = TypeVar("R", bound=Row)
@@ -163,10 +164,19 @@ class Verification:
             definition = self._collections.version(
                 self._collections.current(row.tenant, row.collection), row.schema_version
             )
-        except CollectionNotFoundError as error:
+            normalised = normalised_index_values(definition.schema, content.data, region=content.region)
+        except (CollectionNotFoundError, UnprocessableError) as error:
             raise IntegrityError("index-binding", where=row.where()) from error
-        entries = self._sealer.index_rows(row.token, content, definition)
-        return {_fact(entry): entry.where() for entry in entries}
+        draft = RecordDraft(
+            token=row.token,
+            generation=row.generation,
+            content=content,
+            normalised=normalised,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            expires_at=row.expires_at,
+        )
+        return {_fact(entry): entry.where() for entry in self._sealer.index_rows(draft, definition)}
 
     def _check_index(self) -> None:
         for entry in self._sound(IndexRow):
