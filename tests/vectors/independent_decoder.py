@@ -227,7 +227,8 @@ class VaultFile:
             if row["erased_at"] is not None:
                 continue
             place = (row["tenant"], row["collection"])
-            data = self.document(row)["data"]
+            content = self.document(row)
+            data = content["data"]
             for field, rules in schemas[(*place, row["schema_version"])].get("properties", {}).items():
                 if "x-index" not in rules or data.get(field) is None:
                     continue
@@ -238,8 +239,9 @@ class VaultFile:
                     collection=row["collection"],
                     field=field,
                     normaliser=normaliser,
-                    value=NORMALISE[normaliser](data[field]),
+                    value=content["index"][field][normaliser],
                 )
+                assert content["index"][field][normaliser] == NORMALISE[normaliser](data[field]), field
                 slot = b"" if rules["x-index"] == "unique" else row["token"]
                 expected.add((*place, field, index_key_id, normaliser, tag, slot, row["token"]))
         return expected

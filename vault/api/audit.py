@@ -125,6 +125,7 @@ def _rendered(entry: FoundEntry) -> dict[str, Any]:
         "token": None if event.token is None else str(UUID(bytes=event.token)),
         "generation": event.generation,
         "fields": list(event.fields),
+        "lookup_field": event.lookup_field,
         "reveal": event.reveal,
         "purpose": event.purpose,
         "request_id": event.request_id,

@@ -221,6 +221,7 @@ class AuditEntry(_Model):
     token: UUID | None
     generation: int | None
     fields: list[str]
+    lookup_field: str | None
     reveal: str | None
     purpose: str | None
     request_id: str | None

@@ -57,6 +57,7 @@ class AuditEvent:
         seal_epoch: of the seal that was written or released.
         document_sha256: SHA-256 of the sealed document, 32 bytes: ties the entry to exact stored bytes.
         fields: names of the fields concerned; undeclared ones stand as ``*other``.
+        lookup_field: the indexed field by whose value the record, or the person, was looked for.
         reveal: ``plain`` or ``masked``, for what was released.
         purpose: the caller's stated purpose.
         request_id: the request's id, as the caller saw it.
@@ -77,6 +78,7 @@ class AuditEvent:
     seal_epoch: int | None = None
     document_sha256: bytes | None = None
     fields: tuple[str, ...] = ()
+    lookup_field: str | None = None
     reveal: str | None = None
     purpose: str | None = None
     request_id: str | None = None

@@ -209,6 +209,7 @@ class AuditEntry:
     Attributes:
         credential: the public name of what the principal showed.
         fields: the schema's names of what was touched; ``*other`` for names it does not declare.
+        lookup_field: the field by whose value the record, or the person, was looked for.
         reveal: ``masked`` or ``plain``, where data was released.
         count: how many alike events this entry stands for; more than 1 only for refused strangers.
     """
@@ -226,6 +227,7 @@ class AuditEntry:
     purpose: str | None
     request_id: str | None
     fields: tuple[str, ...]
+    lookup_field: str | None
     reveal: str | None
     address: str | None
     count: int
@@ -248,6 +250,7 @@ class AuditEntry:
             purpose=document.get("purpose"),
             request_id=document.get("request_id"),
             fields=tuple(document.get("fields") or ()),
+            lookup_field=document.get("lookup_field"),
             reveal=document.get("reveal"),
             address=document.get("address"),
             count=document.get("count") or 1,

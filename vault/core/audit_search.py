@@ -76,9 +76,8 @@ class AuditSearch:
         self._trail.close_tallies()
         if person is not None:
             criteria = replace(criteria, tokens=self._tokens_of(caller, person, criteria.tokens))
-        entry = self._trail.entry(
-            event_of(caller, Action.AUDIT_SEARCH, Result.DONE, fields=("person",) if person else ())
-        )
+        subject = {"collection": person.collection, "lookup_field": person.field} if person else {}
+        entry = self._trail.entry(event_of(caller, Action.AUDIT_SEARCH, Result.DONE, **subject))
         return [self._checked(row) for row in self._store.search(criteria, page=page, entry=entry)]
 
     def _tokens_of(

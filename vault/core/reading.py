@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives import constant_time
@@ -19,7 +19,7 @@ from vault.core.policy import Caller
 from vault.core.ports import Page, RecordKey, TagQuery
 from vault.core.record_access import RecordAccess, not_found
 from vault.core.record_rules import check_live
-from vault.core.record_seal import RecordSealer, document_sha256
+from vault.core.record_seal import RecordSealer, document_sha256, indexed_values
 from vault.core.rows import AuditRow, IndexRow, RecordRow
 from vault.core.schema import IndexedField
 from vault.core.trail import event_of
@@ -134,7 +134,11 @@ class Reading:
                 self._access.check(row)
                 self._access.keyrings.authenticator(row.tenant, row.keyring).check(index_row)
             events = [
-                _release(caller, Action.RECORD_LOOKUP, row, definition, lookup.view) for _, row in found
+                replace(
+                    _release(caller, Action.RECORD_LOOKUP, row, definition, lookup.view),
+                    lookup_field=lookup.field,
+                )
+                for _, row in found
             ] or [_found_nothing(caller, collection, lookup.field)]
             return [self._access.trail.entry(event) for event in events]
 
@@ -189,13 +193,14 @@ class Reading:
         self, row: RecordRow, definition: Definition, query: TagQuery, view: View
     ) -> ShownRecord:
         content = self._sealer.open(row)
-        # A valid index row that was pointed at another record shows here: its value has another tag.
-        try:
-            value = content.data.get(query.field)
-            found = self.tag_query(definition, query.field, value, content.region)
-        except UnprocessableError as error:
-            raise IntegrityError("index-binding", where=row.where()) from error
-        if not constant_time.bytes_eq(found.tag, query.tag):
+        # An index row that was pointed at another record shows here: that record's own value has another tag.
+        ring = self._access.keyrings.get(row.tenant, row.keyring)
+        own_tags = (
+            ring.index.tag(definition.index_name(field), normalised)
+            for field, normalised in indexed_values(content, definition)
+            if field.name == query.field
+        )
+        if not any(constant_time.bytes_eq(tag, query.tag) for tag in own_tags):
             raise IntegrityError("index-binding", where=row.where())
         return _shown(row, content, definition, view)
 
@@ -230,7 +235,7 @@ def _release(
 
 
 def _found_nothing(caller: Caller, collection: str, field: str) -> AuditEvent:
-    return event_of(caller, Action.RECORD_LOOKUP, Result.NOT_FOUND, collection=collection, fields=(field,))
+    return event_of(caller, Action.RECORD_LOOKUP, Result.NOT_FOUND, collection=collection, lookup_field=field)
 
 
 def _shown(row: RecordRow, content: Content, definition: Definition, view: View) -> ShownRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
@@ -12,6 +13,7 @@ from vault.core.context import FORMAT_VERSION, RecordContext
 from vault.core.errors import IntegrityError
 from vault.core.keyrings import Keyrings
 from vault.core.rows import IndexRow, RecordRow
+from vault.core.schema import IndexedField
 from vault.core.sealing import open_sealed, seal
 from vault.core.tokens import mint_write_id
 
@@ -23,8 +25,7 @@ class RecordDraft:
     Attributes:
         token: 16 bytes.
         generation: the user's version number.
-        content: the document and its region.
-        normalised: normalised values of the indexed fields, by field name.
+        content: the document, its region and its normalised values.
         created_at: UTC microseconds.
         updated_at: UTC microseconds.
         expires_at: UTC microseconds, or None.
@@ -35,7 +36,6 @@ class RecordDraft:
     token: bytes
     generation: int
     content: Content
-    normalised: dict[str, str]
     created_at: int
     updated_at: int
     expires_at: int | None
@@ -94,10 +94,10 @@ class RecordSealer:
             expires_at=draft.expires_at,
         )
         ring = self._keyrings.get(collection.tenant, collection.keyring)
-        return ring.authenticator.sign(row), self.index_rows(draft, definition)
+        return ring.authenticator.sign(row), self.index_rows(draft.token, draft.content, definition)
 
-    def index_rows(self, draft: RecordDraft, definition: Definition) -> list[IndexRow]:
-        """Make the signed index rows that belong to a draft."""
+    def index_rows(self, token: bytes, content: Content, definition: Definition) -> list[IndexRow]:
+        """Make the signed index rows that belong to a record's content."""
         ring = self._keyrings.get(definition.row.tenant, definition.row.keyring)
         return [
             ring.authenticator.sign(
@@ -107,13 +107,12 @@ class RecordSealer:
                     field=field.name,
                     index_key_id=ring.index.key_id,
                     normaliser=field.normaliser.id,
-                    tag=ring.index.tag(definition.index_name(field), draft.normalised[field.name]),
-                    slot=b"" if field.unique else draft.token,
-                    token=draft.token,
+                    tag=ring.index.tag(definition.index_name(field), normalised),
+                    slot=b"" if field.unique else token,
+                    token=token,
                 )
             )
-            for field in definition.schema.indexed
-            if field.name in draft.normalised
+            for field, normalised in indexed_values(content, definition)
         ]
 
     def open(self, row: RecordRow) -> Content:
@@ -147,6 +146,14 @@ class RecordSealer:
             )
         finally:
             dek.wipe()
+
+
+def indexed_values(content: Content, definition: Definition) -> Iterator[tuple[IndexedField, str]]:
+    """The indexed fields that a document has, each with the normalised value that its tag is made of."""
+    for field in definition.schema.indexed:
+        normalised = content.index.get(field.name, {}).get(field.normaliser.id)
+        if normalised is not None:
+            yield field, normalised
 
 
 def document_sha256(row: RecordRow) -> bytes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from vault.audit.events import Action, AuditEvent, Result
@@ -34,7 +34,7 @@ from vault.core.record_rules import (
     check_live,
     is_expired,
 )
-from vault.core.record_seal import RecordDraft, RecordSealer, document_sha256
+from vault.core.record_seal import RecordDraft, RecordSealer, document_sha256, indexed_values
 from vault.core.rows import RecordHistoryRow, RecordRow
 from vault.core.schema import normalised_index_values
 from vault.core.tokens import mint_token
@@ -122,12 +122,11 @@ class Records:
     def _create(self, caller: Caller, collection: str, document: NewDocument) -> RecordRow:
         definition = self._access.definition_for(caller, Action.RECORD_CREATE, collection)
         now = self._access.clock()
-        content = _content(document, definition)
+        content = _validated(_content(document, definition), definition)
         draft = RecordDraft(
             token=mint_token(),
             generation=1,
             content=content,
-            normalised=_validated(content, definition),
             created_at=now,
             updated_at=now,
             expires_at=_future(document.expires_at, now),
@@ -159,12 +158,11 @@ class Records:
     ) -> RecordRow:
         # Before the schema and its normalisers: a masked e-mail is no e-mail, and the caller should hear why.
         _check_no_mask_restored(current, state.content, definition)
-        normalised = _validated(state.content, definition)
+        content = _validated(state.content, definition, previous=current)
         draft = RecordDraft(
             token=previous.token,
             generation=previous.generation + 1,
-            content=state.content,
-            normalised=normalised,
+            content=content,
             created_at=previous.created_at,
             updated_at=self._access.clock(),
             expires_at=state.expires_at,
@@ -251,10 +249,33 @@ def _content(document: NewDocument, definition: Definition) -> Content:
     return Content(data, region)
 
 
-def _validated(content: Content, definition: Definition) -> dict[str, str]:
+def _validated(content: Content, definition: Definition, *, previous: Content | None = None) -> Content:
+    """Check a document against its collection, and add the normalised values of its indexed fields.
+
+    A field that a change leaves as it was keeps its normalised value: its rules were met when it was written, and
+    a numbering plan that has changed since must not stand in the way of changing another field.
+    """
     check_limits(content.data)
     definition.schema.validate(content.data, strict=definition.settings.strict)
-    return normalised_index_values(definition.schema, content.data, region=content.region)
+    kept = _kept_values(content, definition, previous) if previous else {}
+    fresh = {name: value for name, value in content.data.items() if name not in kept}
+    normalised = normalised_index_values(definition.schema, fresh, region=content.region)
+    made = {
+        field.name: {field.normaliser.id: normalised[field.name]}
+        for field in definition.schema.indexed
+        if field.name in normalised
+    }
+    return replace(content, index=kept | made)
+
+
+def _kept_values(content: Content, definition: Definition, previous: Content) -> dict[str, Mapping[str, str]]:
+    if content.region != previous.region:
+        return {}
+    return {
+        field.name: {field.normaliser.id: normalised}
+        for field, normalised in indexed_values(previous, definition)
+        if content.data.get(field.name) == previous.data.get(field.name)
+    }
 
 
 def _check_no_mask_restored(current: Content, new: Content, definition: Definition) -> None:

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from vault.core.collections import Collections
 from vault.core.content import Content
-from vault.core.errors import CollectionNotFoundError, IntegrityError, UnprocessableError
+from vault.core.errors import CollectionNotFoundError, IntegrityError
 from vault.core.keyrings import Keyrings
 from vault.core.ports import Inspector
-from vault.core.record_seal import RecordDraft, RecordSealer
+from vault.core.record_seal import RecordSealer
 from vault.core.rows import (
     AuditRow,
     CollectionRow,
@@ -27,7 +27,6 @@ from vault.core.rows import (
     RecordRow,
     Row,
 )
-from vault.core.schema import normalised_index_values
 from vault.core.verification_log import LogCheck, Place, place_of
 
 R = TypeVar("R", bound=Row)
@@ -112,7 +111,7 @@ class Verification:
             self._report.rows[row_type.TABLE] += 1
             if self._check(self._check_mac, row):
                 yield row
-            elif type(row) is RecordRow:
+            elif isinstance(row, RecordRow) and not isinstance(row, RecordHistoryRow):
                 # Named already; that its index rows and its story no longer fit it follows from that.
                 self._unsound.add(place_of(row))
             self._progress()
@@ -164,19 +163,10 @@ class Verification:
             definition = self._collections.version(
                 self._collections.current(row.tenant, row.collection), row.schema_version
             )
-            normalised = normalised_index_values(definition.schema, content.data, region=content.region)
-        except (CollectionNotFoundError, UnprocessableError) as error:
+        except CollectionNotFoundError as error:
             raise IntegrityError("index-binding", where=row.where()) from error
-        draft = RecordDraft(
-            token=row.token,
-            generation=row.generation,
-            content=content,
-            normalised=normalised,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            expires_at=row.expires_at,
-        )
-        return {_fact(entry): entry.where() for entry in self._sealer.index_rows(draft, definition)}
+        entries = self._sealer.index_rows(row.token, content, definition)
+        return {_fact(entry): entry.where() for entry in entries}
 
     def _check_index(self) -> None:
         for entry in self._sound(IndexRow):

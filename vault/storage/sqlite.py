@@ -119,9 +119,15 @@ class SqliteEngine:
         return not busy
 
     def close(self) -> None:
-        """Close the connection and the lock."""
-        self.database.close()
-        os.close(self._lock_file)
+        """Close the connection and the lock, once nobody is at work on them.
+
+        Raises:
+            UnavailableError: somebody was, for the whole deadline.
+        """
+        # SQLite ends the process, not with an error, if one thread closes what another is using.
+        with self._own_turn():
+            self.database.close()
+            os.close(self._lock_file)
 
     @contextlib.contextmanager
     def _own_turn(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ EVENTS = st.builds(
     seal_epoch=MAYBE_COUNT,
     document_sha256=st.none() | st.binary(min_size=32, max_size=32),
     fields=st.lists(TEXT, max_size=4).map(tuple),
+    lookup_field=MAYBE_TEXT,
     reveal=MAYBE_TEXT,
     purpose=MAYBE_TEXT,
     request_id=MAYBE_TEXT,

@@ -51,6 +51,7 @@ ENTRY = public.AuditEntry(
     purpose="support",
     request_id="r1",
     fields=("email",),
+    lookup_field=None,
     reveal="masked",
     address=None,
     count=1,
