@@ -19,6 +19,7 @@ PROPERTIES: dict[str, Any] = {
     "kind": {"enum": ["person", "company"]},
     "born": {"type": "string", "format": "date"},
     "tags": {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "maxItems": 3},
+    "scores": {"type": "object", "additionalProperties": {"type": "integer"}},
     "address": {
         "type": "object",
         "properties": {"city": {"type": "string"}},
@@ -45,6 +46,7 @@ VIOLATIONS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         {"name": "A", "address": {"city": "Bonn", SECRET: 1}},
         [("/address/*other", "additionalProperties")],
     ),
+    "below an undeclared name": ({"name": "A", "scores": {SECRET: "x"}}, [("/scores/*other", "type")]),
     "several": (
         {"name": 5, "age": SECRET, "tags": 5},
         [("/age", "type"), ("/name", "type"), ("/tags", "type")],
