@@ -47,6 +47,7 @@ def test_every_access_leaves_an_entry_newest_first(api: Api, person: tuple[str, 
         ("record.create", "done", None, None, 1, ["*other", "email", "name"]),
         ("collection.define", "done", None, None, None, []),
     ]
+    assert [each["lookup_field"] for each in entries] == [None, None, "email", None, None, None, None]
     times = [datetime.fromisoformat(each["time"]) for each in entries]
     assert times == sorted(times, reverse=True)
     assert {each["principal"] for each in entries} == {"admin"}
