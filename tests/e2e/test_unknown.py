@@ -184,3 +184,13 @@ def test_a_misspelt_parameter_is_no_reason_to_show_plain_values(api: Api, query:
     answer = api.get(f"{path}?{query}")
     if "reveal=plain&" not in query:
         assert b"Anna" not in answer.body
+
+
+@pytest.mark.parametrize("query", ["revael=plain", "reveal=plain&reveal=masked", "limit=1"])
+def test_a_query_that_the_route_does_not_take_is_refused(api: Api, query: str) -> None:
+    path = api.create({"name": "Ada"})
+    pointer = ("/reveal", "repeated") if "&" in query else ("/*other", "unknown")
+    problem = api.get(f"{path}?{query}").refuses(422, "query", pointer)
+    assert "revael" not in str(problem)
+    api.request("DELETE", f"{path}?force=1").refuses(422, "query", ("/*other", "unknown"))
+    api.get(path).gives(200)

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 import vault
 from vault.api import models
 from vault.api.audit import audit_blueprint
-from vault.api.bodies import MAX_BODY_BYTES, too_large
+from vault.api.bodies import MAX_BODY_BYTES, check_query, too_large
 from vault.api.caller import authenticate, known_caller, peer_address, request_id
 from vault.api.collections import collections_blueprint
 from vault.api.docs import docs_blueprint
@@ -86,6 +86,8 @@ def _install_way_in(app: APIFlask, services: Services) -> None:
         if request.path.startswith("/v1/"):
             turns.take()
             authenticate(services)
+            if request.endpoint is not None:
+                check_query(getattr(_view(), "query_names", frozenset()))
 
     @app.teardown_request
     def way_home(_error: BaseException | None) -> None:
@@ -186,8 +188,11 @@ def _record_unserved(services: Services, reason: str) -> None:
 
 
 def _attempted_action() -> Action:
-    view = current_app.view_functions.get(request.endpoint or "")
-    return getattr(view, "action", None) or Action.REQUEST
+    return getattr(_view(), "action", None) or Action.REQUEST
+
+
+def _view() -> object:
+    return current_app.view_functions.get(request.endpoint or "")
 
 
 def _attempted_record(services: Services, caller: Caller) -> dict[str, Any]:

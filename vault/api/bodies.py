@@ -71,6 +71,27 @@ def too_large() -> TooLargeError:
     return TooLargeError(f"A body has at most {MAX_BODY_BYTES:,} bytes.")
 
 
+def check_query(allowed: Collection[str]) -> None:
+    """Refuse query parameters that the route does not know: a misspelt one would be silently without effect.
+
+    Raises:
+        UnprocessableError: ``query``; a parameter is unknown or stands twice.
+    """
+    names = list(request.args)
+    wrong = [
+        Violation(f"/{name}", "repeated")
+        for name in names
+        if name in allowed and len(request.args.getlist(name)) > 1
+    ]
+    if any(name not in allowed for name in names):
+        known = ", ".join(sorted(allowed)) or "none"
+        wrong.append(Violation("/*other", "unknown", f"query parameters of this route: {known}"))
+    if wrong:
+        raise UnprocessableError(
+            "The query is not one that this route takes.", code="query", violations=wrong
+        )
+
+
 def read_members(body: Any, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
     """Return the body as an object with known members only.
 

@@ -89,6 +89,7 @@ def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], 
         noted = blueprint.doc(summary=operation.summary, responses=responses, security=security)(noted)
         # The notes move to the bare view; the wrappers that carry them here would read and render a second time.
         view._spec = noted._spec  # type: ignore[attr-defined]  # noqa: SLF001  # where APIFlask looks for them
+        view.query_names = frozenset(operation.query.model_fields if operation.query else ())  # type: ignore[attr-defined]  # the rim refuses others
         view.action = operation.action  # type: ignore[attr-defined]  # the rim reads it for the audit log
         return view
 
