@@ -16,8 +16,8 @@ PACKAGES = ("vault", "keyproviders")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 MOST_LINES = 350
-# Two that hold one noun and are mostly docstrings; about 350, says the style.
-LONGER = {"vault/client/client.py": 450}
+# Holds one noun and is mostly docstrings; about 350, says the style.
+LONGER = {"vault/client/client.py": 380}
 
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from vault.client.arguments import (
@@ -22,25 +22,23 @@ from vault.client.arguments import (
     rfc3339,
 )
 from vault.client.credential import checked, read_credential
-from vault.client.errors import Misconfigured, Unavailable, UnexpectedAnswer
+from vault.client.errors import Misconfigured, Unavailable
 from vault.client.results import (
     AuditEntry,
     CollectionInfo,
     CollectionSettings,
     Erasure,
-    Json,
     Keyring,
     Person,
     Record,
     RecordMetadata,
 )
-from vault.client.transport import Answer, Exchange, Transport
+from vault.client.session import PURPOSE_HEADER, Session, read_answer
+from vault.client.transport import Exchange, Transport
 
 DEFAULT_SERVER = "http://127.0.0.1:8420"
 Reveal = Literal["masked", "plain"]
 
-_Result = TypeVar("_Result")
-_Arguments = ParamSpec("_Arguments")
 _MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -82,12 +80,12 @@ class Client:
             raise Misconfigured("Give credential or credential_file, not both.", code="credential-twice")
         if credential_file is not None:
             credential = read_credential(Path(credential_file))
-        self._headers: dict[str, str] = {}
+        headers: dict[str, str] = {}
         if credential is not None:
-            self._headers["Authorization"] = f"Bearer {checked(credential)}"
+            headers["Authorization"] = f"Bearer {checked(credential)}"
         if purpose is not None:
-            self._headers["Strongroom-Purpose"] = checked_purpose(purpose)
-        self._transport = Transport(
+            headers[PURPOSE_HEADER] = checked_purpose(purpose)
+        transport = Transport(
             server,
             timeout_seconds=timeout_seconds,
             ca=None if ca is None else Path(ca),
@@ -95,9 +93,10 @@ class Client:
             exact_numbers=exact_numbers,
             observer=observer,
         )
+        self._session = Session(transport, headers)
 
     def __repr__(self) -> str:
-        return f"Client({self._transport.server!r})"
+        return f"Client({self._session.server!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -109,12 +108,12 @@ class Client:
 
     def close(self) -> None:
         """Close the connections. A closed client raises ``ConnectionFailed``."""
-        self._transport.close()
+        self._session.close()
 
     def for_purpose(self, purpose: str) -> Self:
         """Return a client for another purpose that shares this one's connections (and their end)."""
         other = copy.copy(self)
-        other._headers = {**self._headers, "Strongroom-Purpose": checked_purpose(purpose)}  # noqa: SLF001 - a copy of this class
+        other._session = self._session.for_purpose(checked_purpose(purpose))  # noqa: SLF001 - a copy of this class
         return other
 
     # Records
@@ -139,8 +138,10 @@ class Client:
             Duplicate: another record holds a value that must be unique.
             InvalidRequest: ``data`` breaks the collection's schema.
         """
-        answer = self._send("POST", records_path(collection), body=record_body(data, expires_at, region))
-        return _read(answer, RecordMetadata.read, answer.document, answer.etag)
+        answer = self._session.send(
+            "POST", records_path(collection), body=record_body(data, expires_at, region)
+        )
+        return read_answer(answer, RecordMetadata.read, answer.document, answer.etag)
 
     def get(
         self,
@@ -164,18 +165,18 @@ class Client:
             NotFound: no such record.
             Gone: it was erased, or its time is over.
         """
-        answer = self._send(
+        answer = self._session.send(
             "GET",
             record_path(collection, token),
             query={"reveal": reveal, "fields": joined(fields), "generation": generation},
         )
-        return _read(answer, Record.read, answer.document, answer.etag)
+        return read_answer(answer, Record.read, answer.document, answer.etag)
 
     def list(self, collection: str, *, page_size: int | None = None) -> Iterator[RecordMetadata]:
         """Walk through the metadata of all records of a collection, page by page as you go."""
         path = records_path(collection)
-        return self._pages(
-            lambda cursor: self._send("GET", path, query={"limit": page_size, "cursor": cursor}),
+        return self._session.pages(
+            lambda cursor: self._session.send("GET", path, query={"limit": page_size, "cursor": cursor}),
             lambda item: RecordMetadata.read(item, None),
         )
 
@@ -204,8 +205,8 @@ class Client:
         path = f"{records_path(collection)}/lookup"
         body: dict[str, Any] = {"field": field, "value": value, "reveal": reveal}
         body |= given(region=region, fields=None if fields is None else [*fields], limit=page_size)
-        return self._pages(
-            lambda cursor: self._send("POST", path, body=body | given(cursor=cursor)),
+        return self._session.pages(
+            lambda cursor: self._session.send("POST", path, body=body | given(cursor=cursor)),
             lambda item: Record.read(item, None),
         )
 
@@ -225,8 +226,8 @@ class Client:
             PreconditionFailed: the record is no longer in the state that ``if_match`` (an ``etag``) names.
         """
         body = record_body(data, expires_at, region)
-        answer = self._send("PUT", record_path(collection, token), body=body, if_match=if_match)
-        return _read(answer, RecordMetadata.read, answer.document, answer.etag)
+        answer = self._session.send("PUT", record_path(collection, token), body=body, if_match=if_match)
+        return read_answer(answer, RecordMetadata.read, answer.document, answer.etag)
 
     def patch(
         self, collection: str, token: UUID | str, changes: Mapping[str, Any], *, if_match: str | None = None
@@ -236,14 +237,14 @@ class Client:
         Raises:
             PreconditionFailed: the record is no longer in the state that ``if_match`` (an ``etag``) names.
         """
-        answer = self._send(
+        answer = self._session.send(
             "PATCH",
             record_path(collection, token),
             body=dict(changes),
             media_type=_MERGE_PATCH,
             if_match=if_match,
         )
-        return _read(answer, RecordMetadata.read, answer.document, answer.etag)
+        return read_answer(answer, RecordMetadata.read, answer.document, answer.etag)
 
     def erase(self, collection: str, token: UUID | str, *, if_match: str | None = None) -> None:
         """Erase a record for good: its data key is destroyed with it.
@@ -251,12 +252,12 @@ class Client:
         Raises:
             Gone: that has been done before.
         """
-        self._send("DELETE", record_path(collection, token), if_match=if_match)
+        self._session.send("DELETE", record_path(collection, token), if_match=if_match)
 
     def erasure(self, collection: str, token: UUID | str) -> Erasure:
         """Tell what was done about an erased record, and when it is final."""
-        answer = self._send("GET", f"{record_path(collection, token)}/erasure")
-        return _read(answer, Erasure.read, answer.document)
+        answer = self._session.send("GET", f"{record_path(collection, token)}/erasure")
+        return read_answer(answer, Erasure.read, answer.document)
 
     # Collections
 
@@ -282,18 +283,20 @@ class Client:
             body["settings"] = {name: getattr(settings, name) for name in CollectionSettings.__slots__}
         elif settings is not None:
             body["settings"] = dict(settings)
-        answer = self._send("PUT", collection_path(name), body=body)
-        return _read(answer, CollectionInfo.read, answer.document)
+        answer = self._session.send("PUT", collection_path(name), body=body)
+        return read_answer(answer, CollectionInfo.read, answer.document)
 
     def collection(self, name: str) -> CollectionInfo:
         """Return a record type with its newest schema."""
-        answer = self._send("GET", collection_path(name))
-        return _read(answer, CollectionInfo.read, answer.document)
+        answer = self._session.send("GET", collection_path(name))
+        return read_answer(answer, CollectionInfo.read, answer.document)
 
     def collections(self, *, page_size: int | None = None) -> Iterator[CollectionInfo]:
         """Walk through the record types."""
-        return self._pages(
-            lambda cursor: self._send("GET", "/v1/collections", query={"limit": page_size, "cursor": cursor}),
+        return self._session.pages(
+            lambda cursor: self._session.send(
+                "GET", "/v1/collections", query={"limit": page_size, "cursor": cursor}
+            ),
             CollectionInfo.read,
         )
 
@@ -342,16 +345,17 @@ class Client:
             body["person"] = given(
                 collection=person.collection, field=person.field, value=person.value, region=person.region
             )
-        return self._pages(
-            lambda cursor: self._send("POST", "/v1/audit/search", body=body | given(cursor=cursor)),
+        return self._session.pages(
+            lambda cursor: self._session.send("POST", "/v1/audit/search", body=body | given(cursor=cursor)),
             AuditEntry.read,
         )
 
     def keyrings(self) -> tuple[Keyring, ...]:
         """Return the keyrings with their versions and what depends on each."""
         return tuple(
-            self._pages(
-                lambda cursor: self._send("GET", "/v1/keyrings", query=given(cursor=cursor)), Keyring.read
+            self._session.pages(
+                lambda cursor: self._session.send("GET", "/v1/keyrings", query=given(cursor=cursor)),
+                Keyring.read,
             )
         )
 
@@ -362,61 +366,7 @@ class Client:
             ConnectionFailed: nobody answers at all.
         """
         try:
-            self._send("GET", "/readyz")
+            self._session.send("GET", "/readyz")
         except Unavailable:
             return False
         return True
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str | int | None] | None = None,
-        body: Any = None,
-        media_type: str = "application/json",
-        if_match: str | None = None,
-    ) -> Answer:
-        headers = self._headers if if_match is None else {**self._headers, "If-Match": if_match}
-        return self._transport.exchange(
-            method, path, headers=headers, query=query, body=body, media_type=media_type
-        )
-
-    def _pages(
-        self, page: Callable[[str | None], Answer], read: Callable[[Json], _Result]
-    ) -> Iterator[_Result]:
-        cursor: str | None = None
-        while True:
-            answer = page(cursor)
-            items, following = _read(answer, _page, answer.document)
-            for item in items:
-                yield _read(answer, read, item)
-            if following is None:
-                return
-            if following == cursor:
-                # Asking again would give the same page for ever.
-                raise UnexpectedAnswer(
-                    "The server's list does not advance.", status=answer.status, code="unexpected-answer"
-                )
-            cursor = following
-
-
-def _page(document: Json) -> tuple[list[Json], str | None]:
-    return document["items"], document["next_cursor"]
-
-
-def _read(
-    answer: Answer,
-    reader: Callable[_Arguments, _Result],
-    *args: _Arguments.args,
-    **kwargs: _Arguments.kwargs,
-) -> _Result:
-    try:
-        return reader(*args, **kwargs)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        # The original error can quote the answer, and the answer is personal.
-        raise UnexpectedAnswer(
-            "The answer is not in the form that this client knows: are client and server of one release?",
-            status=answer.status,
-            code="unexpected-answer",
-        ) from None

@@ -320,7 +320,7 @@ def test_numbers_are_exact(server: Any, metadata: dict[str, Any], credential: st
 def test_nothing_secret_is_shown(
     server: Any, client: Client, metadata: dict[str, Any], credential: str
 ) -> None:
-    assert credential not in f"{client!r} {client.__dict__['_transport']!r}"
+    assert credential not in f"{client!r} {client.__dict__['_session']!r}"
     server.will_answer(_record(metadata, email=CANARY))
     assert CANARY not in repr(client.get("users", TOKEN))
     assert CANARY not in repr(Person(collection="users", field="email", value=CANARY))

@@ -170,7 +170,7 @@ def test_tls_to_a_server_without_tls_fails_clearly(server: Any) -> None:
 
 def test_certificates_are_checked() -> None:
     with Client("https://127.0.0.1:1") as client:
-        context = client._transport._pool.conn_kw["ssl_context"]
+        context = client._session._transport._pool.conn_kw["ssl_context"]
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
