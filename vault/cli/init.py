@@ -35,18 +35,21 @@ def command(
     make = _replace_credential if new_credential else _create
     if credential_file is None:
         show_credential(make(configuration))
-        return
-    with reserved_file(credential_file) as write:
-        write(make(configuration).text + "\n")
-    click.echo(f"Administrator credential: {credential_file} (mode 0600)")
+    else:
+        with reserved_file(credential_file) as write:
+            write(make(configuration).text + "\n")
+        click.echo(f"Administrator credential: {credential_file} (mode 0600)")
+    if not new_credential:
+        where = (
+            f"--config {configuration.source}" if configuration.source else f"--data {configuration.folder}"
+        )
+        click.echo(f"Next: strongroom serve {where}")
 
 
 def _create(configuration: Configuration) -> NewCredential:
     bootstrap.refuse_keys_that_vanish(configuration)
     credential = bootstrap.create_vault(configuration)
     click.echo(f"Made a new vault: {configuration.database_path}")
-    where = f" --config {configuration.source}" if configuration.source else f" --data {configuration.folder}"
-    click.echo(f"Next: strongroom serve{where}")
     return credential
 
 
