@@ -73,12 +73,15 @@ def command(data: Path | None, check: bool, port: int | None) -> None:
         except StrongroomError as error:
             raise explained(error) from error
         stage.say()
-        while_up = "while a demo without --check stays up" if check else "in another terminal"
-        stage.headline(f"Every step gave what it should. By hand, {while_up}:")
+        if check:
+            stage.headline(
+                "Every step gave what it should. Without --check the server stays up to try them by hand."
+            )
+            return
+        stage.headline("Every step gave what it should. By hand, in another terminal:")
         stage.say()
         stage.say(curl_lines(server.url, write_headers(folder, credential)))
-        if not check:
-            _stay(server, stage)
+        _stay(server, stage)
 
 
 def _prepare_vault(folder: Path, stage: Stage) -> Path:
