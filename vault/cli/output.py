@@ -10,9 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from vault.client.documents import encode
 
@@ -74,19 +71,10 @@ def print_fields(pairs: Iterable[tuple[str, Any]], *, indent: int = 0) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows: framed on a terminal, else aligned by spaces with nothing cut off."""
-    cells = [[text_of(value) for value in row] for row in rows]
-    console = Console()
-    if not console.is_terminal:
-        widths = [max(len(line[place]) for line in [[*columns], *cells]) for place in range(len(columns))]
-        for line in [[*columns], *cells]:
-            click.echo(
-                "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-            )
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for line in cells:
-        table.add_row(*(Text(cell) for cell in line))
-    console.print(table)
+    """Print rows aligned by spaces, with nothing cut off or folded: a token in two pieces cannot be copied."""
+    lines = [[*columns], *([text_of(value) for value in row] for row in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    for number, line in enumerate(lines):
+        text = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        # Without a terminal, echo leaves the style out.
+        click.echo(text if number else click.style(text, bold=True))
