@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from vault.audit.events import Action, Result
 from vault.cli.connection import Connection, connected
 from vault.cli.inputs import COLLECTION, TIME, TOKEN, read_value, refuse_values
 from vault.cli.output import print_json, print_table
@@ -27,8 +28,10 @@ def command() -> None:
 @click.option(
     "--region", metavar="REGION", help="Country (DE) of the person's phone number, if it names none."
 )
-@click.option("--action", metavar="ACTION", help="What was done.")
-@click.option("--result", metavar="RESULT", help="How it ended.")
+@click.option("--action", type=click.Choice([action.value for action in Action]), metavar="ACTION",
+              help="What was done, for example record.read.")  # fmt: skip
+@click.option("--result", type=click.Choice([result.value for result in Result]), metavar="RESULT",
+              help="How it ended, for example refused.")  # fmt: skip
 @click.option("--collection", type=COLLECTION, help="The record type.")
 @click.option("--purpose", metavar="PURPOSE", help="What the caller said it was for.")
 @click.option("--since", type=TIME, help="From this time on.")

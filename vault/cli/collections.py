@@ -42,7 +42,7 @@ def list_collections(connection: Connection) -> None:
     )
 
 
-@command.command()
+@command.command(short_help="Show a record type.")
 @click.argument("name", type=COLLECTION)
 @connected
 def show(connection: Connection, name: str) -> None:
@@ -57,7 +57,7 @@ def show(connection: Connection, name: str) -> None:
 @click.option("--schema", "schema_file", type=click.File("rb"), required=True, metavar="FILE",
               help="JSON Schema with x-index, x-normalize and x-mask; - for standard input.")  # fmt: skip
 @click.option("--settings", "settings_file", type=click.File("rb"), metavar="FILE",
-              help="Settings as a JSON object; the options below go before it.")  # fmt: skip
+              help="Settings as a JSON object; the options below win over it.")  # fmt: skip
 @click.option("--strict/--no-strict", default=None, help="Refuse fields that the schema does not declare.")
 @click.option(
     "--history", type=click.IntRange(min=0), metavar="N", help="Keep N earlier generations readable."

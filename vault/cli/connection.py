@@ -36,8 +36,15 @@ _NEXT_STEPS: dict[type[StrongroomError], str] = {
     UnexpectedAnswer: "Does --server name a Strongroom, of a release like this one?",
 }
 _NEXT_STEP_BY_CODE = {
+    "collection-not-found": "`strongroom collections list` shows them.",
+    "purpose-required": "Pass --purpose PURPOSE, or set STRONGROOM_PURPOSE.",
+    "precondition-required": "Pass --if-match ETAG; `strongroom records get` shows it.",
+    "insecure-http": "The option is --insecure-http.",
     "connection-refused": "Is the vault running? `strongroom serve` starts it here; --server names one elsewhere.",
-    "tls": "If an authority of your own signed its certificate, name it with --ca FILE.",
+    "tls": (
+        "If an authority of your own signed its certificate, name it with --ca FILE. A server without TLS is named "
+        "with http://."
+    ),
 }
 
 
@@ -141,8 +148,7 @@ def explained(error: StrongroomError) -> Failure:
 def _next_step(error: StrongroomError) -> str:
     if isinstance(error, Unavailable):
         return f"Nothing was changed. Try again in {error.retry_after_seconds} s."
-    if isinstance(error, ConnectionFailed):
-        if error.outcome_unknown:
-            return "Whether it was carried out is not known: look before you repeat it."
-        return _NEXT_STEP_BY_CODE.get(error.code, "")
-    return next((step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind)), "")
+    if isinstance(error, ConnectionFailed) and error.outcome_unknown:
+        return "Whether it was carried out is not known: look before you repeat it."
+    by_kind = next((step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind)), "")
+    return _NEXT_STEP_BY_CODE.get(error.code, by_kind)

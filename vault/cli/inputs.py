@@ -69,16 +69,19 @@ def read_document(file: IO[bytes], *, what: str) -> dict[str, Any]:
     """Read a JSON object from a file or standard input, numbers exact.
 
     Raises:
-        Failure: it is not one; what was read is not repeated.
+        Failure: it is not one, or nothing came; what was read is not repeated.
     """
     if file.isatty():
         click.echo(f"Type {what} as a JSON object, then Ctrl-D.", err=True)
+    text = file.read()
+    if not text.strip():
+        raise Failure(f"Nothing came in: {what} is a JSON object, on standard input or in a file.")
     try:
-        document = decode(file.read(), exact_numbers=True)
+        document = decode(text, exact_numbers=True)
     except ValueError as error:
-        raise Failure(f"{what} cannot be read: {error}.") from None
+        raise Failure(f"{what.capitalize()} cannot be read: {error}.") from None
     if not isinstance(document, dict):
-        raise Failure(f"{what} must be a JSON object: {{...}}.")
+        raise Failure(f"{what.capitalize()} must be a JSON object: {{...}}.")
     return document
 
 

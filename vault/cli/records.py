@@ -24,6 +24,9 @@ _region_option = click.option(
 _data_option = click.option("--data", "file", type=click.File("rb"), default="-", metavar="FILE",
                             help="JSON object; standard input if not given.")  # fmt: skip
 
+_if_match_option = click.option("--if-match", metavar="ETAG",
+                                help="Only if the record still has this ETag, as get shows it; * for any.")  # fmt: skip
+
 
 @click.group()
 def command() -> None:
@@ -89,7 +92,7 @@ def list_records(connection: Connection, collection: str, limit: int) -> None:
             click.echo("There are more; --limit 0 shows all.", err=True)
 
 
-@command.command(context_settings={"allow_extra_args": True})
+@command.command(short_help="Find records by an indexed field.", context_settings={"allow_extra_args": True})
 @click.argument("collection", type=COLLECTION)
 @click.argument("field")
 @_region_option
@@ -120,11 +123,11 @@ def lookup(
         click.echo(f"No record of {collection} has this {field}.", err=True)
 
 
-@command.command()
+@command.command(short_help="Change some fields of a record.")
 @click.argument("collection", type=COLLECTION)
 @click.argument("token", type=TOKEN)
 @_data_option
-@click.option("--if-match", metavar="ETAG", help="Only if the record still has this ETag.")
+@_if_match_option
 @connected
 def update(
     connection: Connection, collection: str, token: UUID, file: IO[bytes], if_match: str | None
@@ -140,15 +143,16 @@ def update(
 @click.argument("collection", type=COLLECTION)
 @click.argument("token", type=TOKEN)
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@_if_match_option
 @connected
-def erase(connection: Connection, collection: str, token: UUID, yes: bool) -> None:
+def erase(connection: Connection, collection: str, token: UUID, yes: bool, if_match: str | None) -> None:
     """Erase a record for good, its data key with it."""
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("Nobody is there to confirm: pass --yes to erase without asking.")
         click.confirm(f"Erase record {token} of {collection} for good?", abort=True, err=True)
     with connection.open() as client:
-        client.erase(collection, token)
+        client.erase(collection, token, if_match=if_match)
     if connection.as_json:
         print_json({"token": token, "collection": collection, "erased": True})
     else:

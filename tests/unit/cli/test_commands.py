@@ -210,6 +210,14 @@ def test_without_a_credential_no_command_starts(
         (public.UnexpectedAnswer("What?"), 1, "Does --server name a Strongroom"),
         (public.StrongroomError("Sorry.", status=500, code="internal", request_id="r9"), 1, "request r9"),
         (public.NotFound("No such record."), 1, "No such record."),
+        (
+            public.NotFound("No such collection.", code="collection-not-found"),
+            1,
+            "strongroom collections list",
+        ),
+        (public.InvalidRequest("Why?", code="purpose-required"), 1, "Pass --purpose"),
+        (public.InvalidRequest("Which?", code="precondition-required"), 1, "Pass --if-match"),
+        (public.Misconfigured("In the clear.", code="insecure-http"), 2, "--insecure-http"),
         (public.Misconfigured("Wrong file."), 2, "Wrong file."),
     ],
 )
@@ -260,6 +268,8 @@ def test_a_value_on_the_command_line_is_refused_and_not_repeated(
         ("records", "get", "users", str(TOKEN), "--reveal", "all"),
         ("records", "get", "users", str(TOKEN), "--generation", "0"),
         ("records", "erase", "users", str(TOKEN)),
+        ("audit", "list", "--action", "record.reed"),
+        ("audit", "list", "--result", "denied"),
         ("records", "list", "users", "--limit", "-1"),
         ("records", "create", "users", "--data", "/nowhere/at/all"),
         ("collections", "define", "users"),
@@ -279,7 +289,8 @@ def test_wrong_usage_is_exit_code_2(fake: FakeClient, arguments: tuple[str, ...]
 @pytest.mark.parametrize(
     ("stdin", "said"),
     [
-        ("", "not valid JSON"),
+        ("", "Nothing came in"),
+        (" \n", "Nothing came in"),
         ("{", "not valid JSON"),
         ('{"canary":1,"canary":2}', "key twice"),
         ('{"a":NaN}', "not valid JSON"),
@@ -369,6 +380,12 @@ def test_erase_asks_somebody_who_is_there(fake: FakeClient, monkeypatch: pytest.
     assert [name for name, *_ in fake.calls] == ["erase"]
 
 
+def test_erase_can_name_the_state_that_it_ends(fake: FakeClient) -> None:
+    # A collection can demand it, and then there is no erasing without it.
+    assert run("records", "erase", "users", TOKEN, "--yes", "--if-match", "*").exit_code == 0
+    assert fake.calls == [("erase", ("users", TOKEN), {"if_match": "*"})]
+
+
 def _confirming(text: str) -> Callable[..., bool]:
     def confirm(_question: str, *, abort: bool, err: bool) -> bool:
         assert abort
@@ -443,6 +460,12 @@ def test_the_environment_names_server_and_credential(
         "https://vault.example.com",
         Path("/elsewhere"),
     )
+
+
+def test_no_table_breaks_a_token_in_two(fake: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert f"{TOKEN}  1  " in run("audit", "list").stdout
+    assert fake.calls
 
 
 def test_people_see_that_a_key_is_compromised(fake: FakeClient) -> None:
