@@ -528,13 +528,13 @@ def test_a_list_shows_live_unexpired_records_and_commits_its_entry(
     assert [each.action for each in bench.entries()[before:]] == ["record.list"] * 3
 
 
-def test_tokens_with_a_tag(bench: Bench, records: RecordStore) -> None:
+def test_index_rows_with_a_tag(bench: Bench, records: RecordStore) -> None:
     row = created(records, "a")
     before = bench.entries()
 
-    assert records.tokens_with(query("a")) == [row.token]
-    assert records.tokens_with(query("b")) == []
-    assert records.tokens_with(query("a", tenant="other")) == []
+    assert [found.token for found in records.index_rows_with(query("a"))] == [row.token]
+    assert records.index_rows_with(query("b")) == []
+    assert records.index_rows_with(query("a", tenant="other")) == []
     assert bench.entries() == before
 
 

@@ -70,7 +70,7 @@ class AuditSearch:
 
         Raises:
             UnprocessableError: the person's field is not indexed, or the value cannot be normalised.
-            IntegrityError: an entry is not what the vault wrote.
+            IntegrityError: an entry, or an index row of the person, is not what the vault wrote.
         """
         authorize(caller, Action.AUDIT_SEARCH)
         self._trail.close_tallies()
@@ -85,8 +85,11 @@ class AuditSearch:
     ) -> tuple[bytes, ...]:
         definition = self._collections.current(caller.tenant, person.collection)
         query = self._reading.tag_query(definition, person.field, person.value, person.region)
-        tokens = self._records.tokens_with(query)
-        return tuple(token for token in tokens if wanted is None or token in wanted)
+        rows = self._records.index_rows_with(query)
+        for row in rows:
+            # A row that was pointed at another record would show the log of somebody else.
+            self._keyrings.authenticator(row.tenant, definition.row.keyring).check(row)
+        return tuple(row.token for row in rows if wanted is None or row.token in wanted)
 
     def _checked(self, row: AuditRow) -> FoundEntry:
         self._keyrings.authenticator(row.tenant).check(row)

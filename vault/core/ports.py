@@ -171,8 +171,8 @@ class RecordStore(Protocol):
         """Find live, unexpired records by tag and commit the entries for them, all or none."""
         ...
 
-    def tokens_with(self, query: TagQuery) -> list[bytes]:
-        """Find the tokens behind a tag without an entry (for the audit search, which has its own)."""
+    def index_rows_with(self, query: TagQuery) -> list[IndexRow]:
+        """Find the index rows with a tag without an entry (for the audit search, which has its own)."""
         ...
 
     def list_page(

@@ -107,12 +107,10 @@ class SqlRecordStore:
             self._append(database, *entries_for(found))
             return found
 
-    def tokens_with(self, query: TagQuery) -> list[bytes]:
-        """Find the tokens behind a tag; see :class:`vault.core.ports.RecordStore`."""
+    def index_rows_with(self, query: TagQuery) -> list[IndexRow]:
+        """Find the index rows with a tag; see :class:`vault.core.ports.RecordStore`."""
         with self._engine.read() as database:
-            return [
-                token for (token,) in self._sql.tokens_by_tag.run(database, _tag_values(query)).fetchall()
-            ]
+            return self._sql.index.all(self._sql.index_by_tag.run(database, _tag_values(query)))
 
     def list_page(
         self, tenant: str, collection: str, *, now: int, page: Page, entry: AuditRow
@@ -225,7 +223,7 @@ class _RecordStatements:
                 *_with_tag(), IndexTable.slot == slot("slot"), IndexTable.token != slot("token")
             )
         )
-        self.tokens_by_tag = Statement(IndexTable.select(IndexTable.token).where(*_with_tag()))
+        self.index_by_tag = self.index.select(*_with_tag())
         same_record = (
             (RecordTable.tenant == IndexTable.tenant)
             & (RecordTable.collection == IndexTable.collection)
