@@ -144,9 +144,14 @@ def _install_errors(app: APIFlask, services: Services) -> None:
         log.critical(  # a traceback's messages could hold what somebody sent
             "request %s failed unexpectedly: %s", request_id(), _trace(error)
         )
-        return render(
-            VaultError("An unexpected error; the log has it under this request id."), request_id=request_id()
-        )
+        failure = VaultError("An unexpected error; the log has it under this request id.")
+        try:
+            # What was released before it went wrong has an entry that says so; this is the second one.
+            _record_refusal(services, failure)
+        except Exception as audit_error:  # noqa: BLE001  # the last place where an error can end
+            log.critical("request %s: that could not be audited: %s", request_id(), _trace(audit_error))
+            failure = _audit_unavailable()
+        return render(failure, request_id=request_id())
 
 
 def _trace(error: BaseException) -> str:
@@ -169,12 +174,11 @@ def _record_refusal(services: Services, error: VaultError) -> None:
     # A store that refuses cannot log its own refusal either; asking it again only makes the caller wait.
     if caller is None or error.is_audited or error.code == "store-unavailable":
         return
-    is_failure = isinstance(error, UnavailableError | IntegrityError)
     services.trail.append(
         event_of(
             caller,
             _attempted_action(),
-            Result.FAILED if is_failure else Result.REFUSED,
+            Result.FAILED if status_of(error) >= _SERVER_ERROR else Result.REFUSED,
             reason=error.code,
             **_attempted_record(services, caller),
         )

@@ -1,0 +1,66 @@
+"""Errors that nobody foresaw: the log has them, the answer says nothing, and the access log is whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from vault import bootstrap
+from vault.api.app import create_app
+from vault.config import load_configuration
+from vault.core import reading
+
+RECORDS = "/v1/collections/users/records"
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[tuple[bootstrap.Vault, FlaskClient, dict[str, str]]]:
+    configuration = load_configuration(None, tmp_path / "data")
+    credential = bootstrap.create_vault(configuration).text
+    vault = bootstrap.open_vault(configuration)
+    yield vault, create_app(vault.services).test_client(), {"Authorization": f"Bearer {credential}"}
+    vault.close()
+
+
+def test_an_unexpected_error_after_the_release_has_a_second_entry(
+    opened: tuple[bootstrap.Vault, FlaskClient, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, client, headers = opened
+    created = client.post(RECORDS, json={"data": {"email": "ada@example.org"}}, headers=headers)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ValueError("ada@example.org")
+
+    monkeypatch.setattr(reading, "mask_document", fails)
+    answer = client.get(created.headers["Location"], headers=headers)
+
+    assert answer.status_code == 500
+    assert answer.get_json()["type"] == "urn:strongroom:error:internal"
+    with vault.engine.read() as database:
+        entries = database.execute_sql(
+            "SELECT action, result, reason, lower(hex(token)) FROM audit_entry ORDER BY id DESC LIMIT 2"
+        ).fetchall()
+    token = created.get_json()["token"].replace("-", "")
+    assert entries == [
+        ("record.read", "failed", "internal", token),
+        ("record.read", "released", None, token),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".js", "a\0b.js"])
+def test_a_name_that_no_file_can_have_is_not_found_and_no_alarm(
+    opened: tuple[bootstrap.Vault, FlaskClient, dict[str, str]],
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, client, _ = opened
+
+    with caplog.at_level(logging.WARNING):
+        assert client.get(f"/docs/assets/{name}").status_code == 404
+
+    assert not caplog.records
