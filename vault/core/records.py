@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from vault.audit.events import Action, AuditEvent, Result
 from vault.core.collections import Definition
 from vault.core.content import Content
-from vault.core.documents import Document, check_limits, merge_patch
+from vault.core.documents import Document, check_limits, dump_json, merge_patch
 from vault.core.errors import (
     DuplicateValueError,
     UnavailableError,
@@ -291,8 +291,12 @@ def _check_no_mask_restored(current: Content, new: Content, definition: Definiti
 
 
 def _changed_names(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    missing = object()
-    return {name for name in old.keys() | new.keys() if old.get(name, missing) != new.get(name, missing)}
+    # As JSON: Python alone would take true for 1, and such a change for none.
+    return {
+        name
+        for name in old.keys() | new.keys()
+        if name not in old or name not in new or dump_json(old[name]) != dump_json(new[name])
+    }
 
 
 def _future(expires_at: int | None, now: int) -> int | None:
