@@ -12,7 +12,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from vault.api.turns import waiting_for_bytes
 from vault.core.clock import from_text
 from vault.core.documents import MAX_DOCUMENT_BYTES, parse_json
-from vault.core.errors import TooLargeError, UnprocessableError, UnsupportedMediaTypeError, Violation
+from vault.core.errors import (
+    MalformedBodyError,
+    TooLargeError,
+    UnprocessableError,
+    UnsupportedMediaTypeError,
+    Violation,
+)
 from vault.core.record_rules import IfMatch
 from vault.core.tokens import WRITE_ID_BYTES
 
@@ -36,7 +42,7 @@ def read_body(content_type: str = JSON) -> Any:
     Raises:
         UnsupportedMediaTypeError: another content type, or a content encoding.
         TooLargeError: over :data:`MAX_BODY_BYTES`.
-        MalformedBodyError: not JSON, or with duplicate names.
+        MalformedBodyError: not JSON, with duplicate names, or cut off by the end of the connection.
     """
     if request.mimetype != content_type:
         raise UnsupportedMediaTypeError(f"Send this with Content-Type: {content_type}")
@@ -46,6 +52,10 @@ def read_body(content_type: str = JSON) -> Any:
         body = _read_bytes()
     if body is None:
         raise too_large()
+    if len(body) < (request.content_length or 0):
+        # The connection ended early. White space could be all that is missing, but nobody hears the answer.
+        detail = "The body is shorter than its Content-Length."
+        raise MalformedBodyError(detail, violations=[Violation("", "unexpected-end", detail)])
     return parse_json(body)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from vault.api.bodies import (
     is_plain,
     limit_of,
     names_of,
+    read_body,
     read_members,
     time_member,
 )
 from vault.core.clock import to_text
-from vault.core.errors import UnprocessableError
+from vault.core.errors import MalformedBodyError, UnprocessableError
 from vault.core.record_rules import IfMatch
 
 APP = Flask(__name__)
@@ -179,3 +181,14 @@ def test_an_arbitrary_body_is_read_or_refused_without_its_names(body: Any) -> No
         return
     assert refused.code == "body-members"
     assert {each.pointer for each in refused.violations} <= {"", "/*other", "/data"}
+
+
+def test_a_body_that_the_connection_cut_off_is_refused_though_its_beginning_is_json() -> None:
+    environ = {"wsgi.input": BytesIO(b'{"data":{}}'), "wsgi.input_terminated": True, "CONTENT_LENGTH": "500"}
+    with (
+        APP.test_request_context(method="POST", content_type="application/json", environ_overrides=environ),
+        pytest.raises(MalformedBodyError) as refusal,
+    ):
+        read_body()
+
+    assert refusal.value.violations[0].code == "unexpected-end"
