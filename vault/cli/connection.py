@@ -134,7 +134,7 @@ def _options(*, says_purpose: bool) -> list[Callable[[Callable[..., object]], ob
 
 def explained(error: StrongroomError) -> Failure:
     """Say what a client's error means for somebody at a terminal, and what to do next."""
-    details = [f"{found.pointer or '/'}: {found.detail or found.code}" for found in error.errors]
+    details = [str(found) for found in error.errors]
     if error.request_id and (error.status or 0) >= _SERVER_ERROR:
         details.append(f"request {error.request_id}")
     return Failure(

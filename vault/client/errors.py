@@ -39,6 +39,9 @@ class Violation:
     code: str
     detail: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.pointer or '/'}: {self.detail or self.code}"
+
 
 class StrongroomError(Exception):
     """The root: catch it to catch everything that the client raises about a request.
@@ -71,8 +74,10 @@ class StrongroomError(Exception):
         self.errors = tuple(errors)
 
     def __str__(self) -> str:
+        # Where there is no sentence about a single thing, the detail has said it already.
+        single = [str(error) for error in self.errors if error.detail]
         known = [self.code, *([f"request {self.request_id}"] if self.request_id else [])]
-        return f"{self.detail} ({', '.join(known)})"
+        return f"{' '.join([self.detail, *single])} ({', '.join(known)})"
 
 
 class InvalidRequest(StrongroomError):

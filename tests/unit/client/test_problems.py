@@ -54,6 +54,18 @@ def test_duplicate_names_the_fields(server: Any, client: Client) -> None:
     assert caught.value.errors[0] == strongroom.Violation("/email", "duplicate", "")
 
 
+def test_the_text_of_an_error_says_where(server: Any, client: Client) -> None:
+    errors = [
+        {"pointer": "/a", "code": "type", "detail": "Must be a string."},
+        {"pointer": "/b", "code": "b"},
+    ]
+    server.will_refuse(422, "schema-violation", errors=errors)
+    with pytest.raises(strongroom.InvalidRequest) as caught:
+        client.create("users", {})
+    assert str(caught.value) == "A sentence. /a: Must be a string. (schema-violation, request req-1)"
+    assert [str(each) for each in caught.value.errors] == ["/a: Must be a string.", "/b: b"]
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"), [("7", 7), ("0", 1), ("soon", 1), (None, 1), ("-3", 1), ("²", 1)]
 )
