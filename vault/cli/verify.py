@@ -75,8 +75,10 @@ def _print(report: VerificationReport) -> None:
     rows = ", ".join(f"{count:,} {table}" for table, count in sorted(report.rows.items()))
     click.echo(f"Checked {rows or 'nothing'}; opened {report.opened:,} documents.")
     if report.findings:
+        findings = "1 finding" if len(report.findings) == 1 else f"{len(report.findings):,} findings"
         click.echo(
-            f"{len(report.findings):,} findings. Restore from a backup or find out who wrote to the database."
+            f"{findings}. Find out who wrote to the database, and restore a backup that verify finds sound. "
+            "What each word means: docs/operations/running.md."
         )
     else:
         click.echo("All is as the vault wrote it.")
