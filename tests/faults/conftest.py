@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests. ``STRONGROOM_GATE=1`` raises the counts to what a release is judged by."""
+"""Fixtures of the fault tests. ``GATE_COUNTS=1`` raises the counts to what a release is judged by."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from vault.core.rows import RecordRow
 from vault.core.verification import Finding
 from vault.storage.tables import TABLE_OF
 
-IS_GATE = os.environ.get("STRONGROOM_GATE") == "1"
+IS_GATE = os.environ.get("GATE_COUNTS") == "1"
 """The long form, before a release."""
 
 TABLES = tuple(row_type.TABLE for row_type in TABLE_OF)
