@@ -96,23 +96,28 @@ def create_vault(configuration: Configuration) -> NewCredential:
     """Make a new vault: folder, KEK, database, default keyring, collection ``users``, administrator.
 
     Raises:
-        MisconfiguredError: there is one already, or something cannot be made.
+        MisconfiguredError: there is one already or somebody makes one now, or something cannot be made.
     """
-    if vault_exists(configuration):
-        raise MisconfiguredError(
-            f"There is a vault already: {configuration.database_path}. A lost administrator credential is replaced "
-            "by: strongroom init --new-credential"
-        )
     for folder in {configuration.folder, configuration.database_path.parent}:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    plan = _first_keyring(configuration)
-    # Built beside its final name: a vault that was half made when the power went is not taken for one.
-    unfinished = configuration.database_path.with_name(configuration.database_path.name + ".new")
-    _remove_database(unfinished)
-    credential = _fill(unfinished, plan)
-    unfinished.rename(configuration.database_path)
-    _sync_folder(configuration.database_path.parent)
-    _remove_database(unfinished)
+    # Two that start at one moment would each make a vault, and the later one would take the other's place.
+    folder = configuration.database_path.parent  # itself locked: a try that fails leaves no file behind
+    with _held(
+        os.open(folder, os.O_RDONLY | os.O_CLOEXEC), f"Somebody else makes a vault in {folder} just now."
+    ):
+        if vault_exists(configuration):
+            raise MisconfiguredError(
+                f"There is a vault already: {configuration.database_path}. A lost administrator credential is "
+                "replaced by: strongroom init --new-credential"
+            )
+        plan = _first_keyring(configuration)
+        # Built beside its final name: a vault that was half made when the power went is not taken for one.
+        unfinished = configuration.database_path.with_name(configuration.database_path.name + ".new")
+        _remove_database(unfinished)
+        credential = _fill(unfinished, plan)
+        unfinished.rename(configuration.database_path)
+        _sync_folder(configuration.database_path.parent)
+        _remove_database(unfinished)
     return credential
 
 
@@ -179,19 +184,12 @@ def only_server(configuration: Configuration) -> Iterator[None]:
         MisconfiguredError: another server, or a worker that outlived its server, has it.
     """
     path = configuration.database_path.with_name(configuration.database_path.name + ".server")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise MisconfiguredError(
-            f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
-            "last workers may still be finishing: try again in a few seconds."
-        ) from None
-    try:
+    refusal = (
+        f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
+        "last workers may still be finishing: try again in a few seconds."
+    )
+    with _held(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), refusal):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def application_loader(configuration: Configuration) -> Callable[[], Any]:
@@ -332,5 +330,17 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _held(descriptor: int, refusal: str) -> Iterator[None]:
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MisconfiguredError(refusal) from None
+        yield
     finally:
         os.close(descriptor)
