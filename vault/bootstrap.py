@@ -108,7 +108,7 @@ def create_vault(configuration: Configuration) -> NewCredential:
         if vault_exists(configuration):
             raise MisconfiguredError(
                 f"There is a vault already: {configuration.database_path}. A lost administrator credential is "
-                "replaced by: strongroom init --new-credential"
+                f"replaced by: {configuration.command('init --new-credential')}"
             )
         plan = _first_keyring(configuration)
         # Built beside its final name: a vault that was half made when the power went is not taken for one.
@@ -129,13 +129,14 @@ def open_vault(configuration: Configuration) -> Vault:
     """
     if not vault_exists(configuration):
         raise MisconfiguredError(
-            f"There is no vault at {configuration.database_path}; make one with: strongroom init"
+            f"There is no vault at {configuration.database_path}; make one with: {configuration.command('init')}"
         )
     engine = SqliteEngine(configuration.database_path)
     waiting = schema.pending(engine)
     if waiting:
         raise MisconfiguredError(
-            f"The database needs the upgrade {waiting[-1]}; back it up, then: strongroom database upgrade --apply"
+            f"The database needs the upgrade {waiting[-1]}; back it up, then: "
+            + configuration.command("database upgrade --apply")
         )
     stores = open_stores(engine)
     schema.check_indexes(engine)
@@ -146,7 +147,7 @@ def upgrade_database(configuration: Configuration, *, apply: bool) -> list[str]:
     """Name the schema upgrades that are waiting, and run them if asked to."""
     if not vault_exists(configuration):
         raise MisconfiguredError(
-            f"There is no vault at {configuration.database_path}; make one with: strongroom init"
+            f"There is no vault at {configuration.database_path}; make one with: {configuration.command('init')}"
         )
     engine = SqliteEngine(configuration.database_path)
     try:

@@ -176,6 +176,12 @@ class Configuration:
         """The SQLite file."""
         return self.folder / self.settings.database.url.partition(":")[2]
 
+    def command(self, words: str) -> str:
+        """A command of ours for this configuration, as somebody can type it."""
+        return f"strongroom {words} " + (
+            f"--config {self.source}" if self.source else f"--data {self.folder}"
+        )
+
     @property
     def is_embedded(self) -> bool:
         """Whether this is the embedded default: key and data side by side in one folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from vault.api.bodies import (
 from vault.api.caller import current_caller
 from vault.api.services import Services
 from vault.api.spec import Operation, describe
-from vault.audit.events import Action
+from vault.audit.events import Action, Result
 from vault.core.audit_search import FoundEntry, Person
 from vault.core.clock import to_text
 from vault.core.errors import RecordNotFoundError, UnprocessableError, Violation
@@ -81,11 +82,22 @@ def _criteria(tenant: str, body: dict[str, Any]) -> AuditCriteria:
         tokens=None if token is None else (_token(token),),
         since=time_member(body, "since"),
         until=time_member(body, "until"),
-        **{
-            name: text_member(body, name)
-            for name in ("principal", "action", "result", "collection", "purpose")
-        },
+        action=_word(body, "action", Action),
+        result=_word(body, "result", Result),
+        **{name: text_member(body, name) for name in ("principal", "collection", "purpose")},
     )
+
+
+def _word(body: dict[str, Any], name: str, words: type[StrEnum]) -> str | None:
+    text = text_member(body, name)
+    # Nothing found must mean that nothing happened, not that the word was misspelt.
+    if text is not None and text not in list(words):
+        raise UnprocessableError(
+            f"The log knows no such {name}.",
+            code="body-members",
+            violations=[Violation(f"/{name}", "enum", ", ".join(words))],
+        )
+    return text
 
 
 def _token(text: str) -> bytes:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from apiflask import APIBlueprint
 from flask import Response
 
+from keyproviders.interface import HealthStatus
 from vault.api import answers, models
 from vault.api.services import Services
 from vault.api.spec import Operation, describe
+
+log = logging.getLogger("strongroom.api")
 
 
 def health_blueprint(services: Services) -> APIBlueprint:
@@ -37,6 +42,9 @@ def health_blueprint(services: Services) -> APIBlueprint:
             # The status alone: the detail can name files, and nobody has shown a credential here.
             "providers": {name: str(health.status) for name, health in proof.providers.items()},
         }
+        for name, health in proof.providers.items():
+            if health.status is not HealthStatus.OK:
+                log.error("not ready: key provider %s is %s: %s", name, health.status, health.detail)
         return answers.answer(body, 200 if proof.is_ready else 503)
 
     return blueprint

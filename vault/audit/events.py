@@ -50,7 +50,8 @@ class AuditEvent:
         tenant: the tenant's name.
         principal: who called; None if nobody was authenticated.
         credential: the public id of the credential, hexadecimal.
-        reason: the problem code, when it was refused or failed.
+        reason: the problem code, when it was refused or failed; ``expired`` when a write erased an expired
+            record to take over its value.
         collection: the collection's name, when it exists.
         token: the record, 16 bytes.
         generation: the record's generation that was written or released.

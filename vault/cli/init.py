@@ -40,10 +40,7 @@ def command(
             write(make(configuration).text + "\n")
         click.echo(f"Administrator credential: {credential_file} (mode 0600)")
     if not new_credential:
-        where = (
-            f"--config {configuration.source}" if configuration.source else f"--data {configuration.folder}"
-        )
-        click.echo(f"Next: strongroom serve {where}")
+        click.echo(f"Next: {configuration.command('serve')}")
 
 
 def _create(configuration: Configuration) -> NewCredential:

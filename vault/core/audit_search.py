@@ -8,13 +8,16 @@ from typing import Any
 from vault.audit.entry import read_entry
 from vault.audit.events import Action, AuditEvent, Result
 from vault.core.collections import Collections
-from vault.core.errors import IntegrityError
+from vault.core.errors import IntegrityError, UnprocessableError, Violation
 from vault.core.keyrings import Keyrings
 from vault.core.policy import Caller, authorize
 from vault.core.ports import AuditCriteria, AuditStore, Page, RecordStore
 from vault.core.reading import Reading
 from vault.core.rows import AuditRow
 from vault.core.trail import AuditTrail, event_of
+
+MAX_RECORDS_OF_PERSON = 1_000
+"""How many records may share the value by which a person is searched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,13 @@ class AuditSearch:
         for row in rows:
             # A row that was pointed at another record would show the log of somebody else.
             self._keyrings.authenticator(row.tenant, definition.row.keyring).check(row)
+        if len(rows) > MAX_RECORDS_OF_PERSON:
+            raise UnprocessableError(
+                f"More than {MAX_RECORDS_OF_PERSON:,} records have this value: it does not name a person. Search by "
+                "collection or token instead.",
+                code="person",
+                violations=[Violation("/person/value", "too-common")],
+            )
         return tuple(row.token for row in rows if wanted is None or row.token in wanted)
 
     def _checked(self, row: AuditRow) -> FoundEntry:

@@ -62,7 +62,7 @@ class Settings:
         known = {field.name for field in fields(cls)}
         wrong = []
         if not members.keys() <= known:
-            wrong.append(Violation("/settings/*other", "unknown", "no such setting"))
+            wrong.append(Violation("/settings/*other", "unknown", "settings are " + ", ".join(sorted(known))))
         wrong += [
             Violation(f"/settings/{name}", "type", "true or false")
             for name in ("strict", "purpose_required", "if_match_required")

@@ -21,6 +21,13 @@ _LAST4_MIN_CHARACTERS = 8
 _PHONE_MIN_DIGITS = 6
 # A top-level domain. Anything else after the last dot is no domain, and may be what the mask should hide.
 _TOP_LEVEL_DOMAIN = re.compile(r"[^\W\d_]{2,24}|xn--[a-z0-9-]{1,59}", re.IGNORECASE)
+# What each kind of mask can look like; a value that hides nothing of these forms does not exist in practice.
+_WHOLE_FORM = re.compile(re.escape(WHOLE_MASK))
+_MASK_FORMS = {
+    MaskKind.EMAIL: re.compile(r"(?:.\*{3}@.\*{3}\..+)|\*{3}", re.DOTALL),
+    MaskKind.PHONE: re.compile(r"\*{3}(?:\d\d)?"),
+    MaskKind.LAST4: re.compile(r"\*{3}(?:.{4})?", re.DOTALL),
+}
 
 
 def mask_value(value: Any, kind: MaskKind | None) -> Any:
@@ -88,9 +95,11 @@ def mask_document(
 
 
 def restores_mask(current: Document, new: Document, masks: Mapping[str, MaskKind]) -> list[str]:
-    """Return the top-level fields in which a write would put the mask of the stored value over the value.
+    """Return the top-level fields in which a write would put a mask where a value belongs.
 
-    That is what happens when somebody reads a record masked, changes one field and sends all of it back.
+    That is what happens when somebody reads a record masked, changes one field and sends all of it back. The record
+    may have changed meanwhile, so it is not enough to compare with the mask of today's value: whatever has the form of
+    its field's mask, and is not the stored value itself, is taken for one.
 
     Args:
         current: the record as it is.
@@ -100,8 +109,10 @@ def restores_mask(current: Document, new: Document, masks: Mapping[str, MaskKind
     return [
         name
         for name, value in new.items()
-        if isinstance(value, str)
-        and name in current
-        and value != current[name]
-        and value == mask_value(current[name], masks.get(name))
+        if isinstance(value, str) and value != current.get(name) and _is_mask(value, masks.get(name))
     ]
+
+
+def _is_mask(value: str, kind: MaskKind | None) -> bool:
+    form = _MASK_FORMS.get(kind, _WHOLE_FORM) if kind else _WHOLE_FORM
+    return kind is not MaskKind.NONE and form.fullmatch(value) is not None

@@ -12,13 +12,20 @@ from vault.audit.events import Action, AuditEvent, Result
 from vault.core.collections import Definition
 from vault.core.content import Content
 from vault.core.documents import Document
-from vault.core.errors import IntegrityError, UnavailableError, UnprocessableError, VaultError, Violation
+from vault.core.errors import (
+    IntegrityError,
+    RecordNotFoundError,
+    UnavailableError,
+    UnprocessableError,
+    VaultError,
+    Violation,
+)
 from vault.core.masking import mask_document
-from vault.core.normalise import NormaliseError, is_region
+from vault.core.normalise import NormaliseError
 from vault.core.policy import Caller
 from vault.core.ports import Page, RecordKey, TagQuery
 from vault.core.record_access import RecordAccess, not_found
-from vault.core.record_rules import check_live
+from vault.core.record_rules import check_live, check_region
 from vault.core.record_seal import RecordSealer, document_sha256, indexed_values
 from vault.core.rows import AuditRow, IndexRow, RecordRow
 from vault.core.schema import IndexedField
@@ -107,7 +114,7 @@ class Reading:
             self._access.check(current)
             check_live(current, self._access.clock())
             if wanted is None:
-                raise not_found()
+                raise RecordNotFoundError("This generation of the record is not kept.")
             if wanted is not current:
                 self._access.check(wanted)
             return self._access.trail.entry(_release(caller, Action.RECORD_READ, wanted, definition, view))
@@ -149,7 +156,7 @@ class Reading:
         try:
             return [self._checked_find(row, definition, query, lookup.view) for row in rows]
         except (IntegrityError, UnavailableError) as error:
-            self._failed_after_release(caller, Action.RECORD_LOOKUP, rows, error)
+            self._failed_after_release(caller, Action.RECORD_LOOKUP, rows, error, lookup_field=lookup.field)
 
     def list_page(self, caller: Caller, collection: str, *, page: Page) -> list[RecordRow]:
         """List live, unexpired records in the order of their creation; their documents stay sealed.
@@ -205,11 +212,26 @@ class Reading:
         return _shown(row, content, definition, view)
 
     def _failed_after_release(
-        self, caller: Caller, action: Action, rows: Sequence[RecordRow], error: VaultError
+        self,
+        caller: Caller,
+        action: Action,
+        rows: Sequence[RecordRow],
+        error: VaultError,
+        *,
+        lookup_field: str | None = None,
     ) -> NoReturn:
-        details = {"reason": error.code}
         events = [
-            event_of(caller, action, Result.FAILED, collection=row.collection, token=row.token, **details)
+            event_of(
+                caller,
+                action,
+                Result.FAILED,
+                reason=error.code,
+                collection=row.collection,
+                token=row.token,
+                generation=row.generation,
+                seal_epoch=row.seal_epoch,
+                lookup_field=lookup_field,
+            )
             for row in rows
         ]
         self._access.trail.append(*events)
@@ -264,12 +286,7 @@ def _normalised(field: IndexedField, value: Any, region: str | None) -> str:
         raise UnprocessableError(
             "The value is a string.", code="lookup-value", violations=[Violation("/value", "type", "string")]
         )
-    if region is not None and not is_region(region):
-        raise UnprocessableError(
-            "The region is a two-letter code such as DE.",
-            code="region",
-            violations=[Violation("/region", "region")],
-        )
+    check_region(region)
     try:
         return field.normaliser.normalise(value, region=region)
     except NormaliseError as error:

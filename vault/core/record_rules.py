@@ -13,6 +13,7 @@ from vault.core.errors import (
     UnprocessableError,
     Violation,
 )
+from vault.core.normalise import is_region
 from vault.core.policy import Caller
 from vault.core.rows import RecordRow
 
@@ -68,3 +69,13 @@ def check_live(row: RecordRow, now: int) -> None:
     check_not_erased(row)
     if is_expired(row, now):
         raise RecordExpiredError("The record's time is over.")
+
+
+def check_region(region: str | None) -> None:
+    """Raise unless the region is one that telephone numbers can be read in, or None."""
+    if region is not None and not is_region(region):
+        raise UnprocessableError(
+            "The region is a two-letter code such as DE.",
+            code="region",
+            violations=[Violation("/region", "region")],
+        )

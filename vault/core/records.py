@@ -23,7 +23,6 @@ from vault.core.errors import (
     Violation,
 )
 from vault.core.masking import restores_mask
-from vault.core.normalise import is_region
 from vault.core.pointers import json_pointer
 from vault.core.policy import Caller
 from vault.core.ports import DuplicateIndexError, RecordKey, RecordWrite, StaleWriteError
@@ -32,6 +31,7 @@ from vault.core.record_rules import (
     IfMatch,
     check_if_match,
     check_live,
+    check_region,
     is_expired,
 )
 from vault.core.record_seal import RecordDraft, RecordSealer, document_sha256, indexed_values
@@ -240,12 +240,7 @@ def _object(data: Any) -> Document:
 def _content(document: NewDocument, definition: Definition) -> Content:
     data = _object(document.data)
     region = definition.settings.default_region if document.region is None else document.region
-    if region is not None and not is_region(region):
-        raise UnprocessableError(
-            "The region is a two-letter code such as DE.",
-            code="region",
-            violations=[Violation("/region", "region")],
-        )
+    check_region(region)
     return Content(data, region)
 
 

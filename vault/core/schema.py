@@ -11,6 +11,7 @@ takes ``1.0`` for no integer when it comes as Decimal, so its check sees such nu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -26,7 +27,7 @@ from vault.core.errors import UnprocessableError, Violation
 from vault.core.normalise import NormaliseError, Normaliser, normaliser
 from vault.core.pointers import OTHER_NAME, json_pointer
 from vault.core.schema_errors import violation_of
-from vault.core.schema_rules import broken_rules, declared_names
+from vault.core.schema_rules import broken_rules, declared_names, subschemas
 
 MAX_SCHEMA_BYTES = 65_536
 """The longest schema, in bytes of compact JSON (64 KiB)."""
@@ -39,6 +40,9 @@ MAX_VIOLATIONS = 50
 
 MAX_PATTERN_MEMORY_BYTES = 2_097_152
 """Memory of one compiled pattern (2 MiB), and of its lazy automaton: ``a{1000}{1000}`` is eleven characters."""
+
+MAX_PATTERN_CHARACTERS = 4_096
+"""The longest string that a ``pattern`` is tried on; a longer one breaks the rule ``maxLength``."""
 
 
 class MaskKind(StrEnum):
@@ -219,7 +223,28 @@ def _whole_as_int(value: Any) -> Any:
     return value
 
 
+def _with_patterns_guarded(schema: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which a pattern is tried on strings of at most :data:`MAX_PATTERN_CHARACTERS`, longer ones fail.
+
+    A linear engine is not a fast one: ``[ab]*a[ab]{400}c`` needs seconds for a mebibyte, and a document's author may
+    be anyone.
+    """
+    copy: dict[str, Any] = deepcopy(schema)
+    limit = {"maxLength": MAX_PATTERN_CHARACTERS}
+    for _, subschema in list(subschemas(copy)):
+        if isinstance(subschema, dict) and "pattern" in subschema:
+            guarded = {"if": limit, "then": {"pattern": subschema.pop("pattern")}, "else": limit}
+            subschema["allOf"] = [*subschema.get("allOf", []), guarded]
+    return copy
+
+
 def _compiled(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    # Once as it was sent, so that what is wrong is named where its author wrote it.
+    _compiled_as_is(schema)
+    return _compiled_as_is(_with_patterns_guarded(schema))
+
+
+def _compiled_as_is(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
     try:
         return jsonschema_rs.Draft202012Validator(
             schema,

@@ -128,6 +128,9 @@ def broken_rules(schema: dict[str, Any]) -> list[Violation]:
     violations.extend(graph.violations)
     if not graph.violations:
         violations.extend(_expansion(graph.edges))
+    if violations:
+        # What follows walks what each field refers to, which for a schema that is refused already can take long.
+        return violations
     properties = schema.get("properties", {})
     for name, subschema in properties.items():
         if isinstance(subschema, dict):

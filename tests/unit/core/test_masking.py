@@ -90,4 +90,26 @@ def test_writing_a_masked_answer_back_is_noticed() -> None:
 def test_honest_writes_are_not_taken_for_masks() -> None:
     current = {"email": "a@b.de", "city": "***", "free": "x"}
     assert restores_mask(current, current, MASKS) == []
-    assert restores_mask(current, {"email": "c@d.de", "free": None, "new": "***"}, MASKS) == []
+    assert restores_mask(current, {"email": "c@d.de", "free": None, "new": "****"}, MASKS) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "mask"),
+    [
+        (MaskKind.EMAIL, "a***@e***.com"),
+        (MaskKind.EMAIL, "***"),
+        (MaskKind.PHONE, "***67"),
+        (MaskKind.LAST4, "***4242"),
+        (MaskKind.ALL, "***"),
+        (None, "***"),
+    ],
+)
+def test_a_stale_mask_is_one_too(kind: MaskKind | None, mask: str) -> None:
+    masks = {} if kind is None else {"a": kind}
+    assert restores_mask({"a": "meanwhile another value"}, {"a": mask}, masks) == ["a"]
+    assert restores_mask({}, {"a": mask}, masks) == ["a"], "the field was removed meanwhile"
+    assert restores_mask({"a": mask}, {"a": mask}, masks) == [], "it is the value itself"
+
+
+def test_a_shown_field_may_hold_stars() -> None:
+    assert restores_mask({"a": "x"}, {"a": "***"}, {"a": MaskKind.NONE}) == []
