@@ -192,9 +192,10 @@ class TestMasks:
         assert SECRET not in answer.body.decode()
         assert api.plain(path) == {"email": email, "name": "Anna", SECRET: "x"}
 
-    def test_stars_that_are_no_mask_of_the_stored_value_are_a_value(self, api: Api) -> None:
+    def test_stars_that_were_stored_stay_a_value_and_new_ones_are_a_mask(self, api: Api) -> None:
         path = api.create({"name": "***"})
-        api.patch(path, {"name": "***", "other": "***"}).gives(200)
+        api.patch(path, {"name": "***", "other": "****"}).gives(200)
+        api.patch(path, {"new": "***"}).refuses(422, "masked-value", ("/*other", "masked-value"))
 
 
 class TestLimits:
