@@ -115,9 +115,7 @@ def _install_errors(app: APIFlask, services: Services) -> None:
             return render(_audit_unavailable(), request_id=request_id())
         if status_of(error) >= _SERVER_ERROR:
             alarm = logging.CRITICAL if isinstance(error, IntegrityError) else logging.ERROR
-            log.log(
-                alarm, "request %s failed: %s: %s", request_id(), error.code, error, exc_info=error.__cause__
-            )
+            log.log(alarm, "request %s failed: %s: %s; %s", request_id(), error.code, error, _trace(error))
         return render(error, request_id=request_id())
 
     @app.errorhandler(HTTPException)

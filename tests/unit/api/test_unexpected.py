@@ -14,6 +14,7 @@ from vault import bootstrap
 from vault.api.app import create_app
 from vault.config import load_configuration
 from vault.core import reading
+from vault.core.errors import UnavailableError
 
 RECORDS = "/v1/collections/users/records"
 
@@ -50,6 +51,26 @@ def test_an_unexpected_error_after_the_release_has_a_second_entry(
         ("record.read", "failed", "internal", token),
         ("record.read", "released", None, token),
     ]
+
+
+def test_the_log_names_the_cause_of_a_failure_by_place_and_never_by_its_message(
+    opened: tuple[bootstrap.Vault, FlaskClient, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, client, headers = opened
+    created = client.post(RECORDS, json={"data": {"email": "ada@example.org"}}, headers=headers)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise UnavailableError("Not now.") from ValueError("ada@example.org")
+
+    monkeypatch.setattr(reading, "mask_document", fails)
+    assert client.get(created.headers["Location"], headers=headers).status_code == 503
+
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "ValueError" in caplog.text
+    assert record.exc_info is None
+    assert "ada@example.org" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".js", "a\0b.js"])
