@@ -83,18 +83,6 @@ def normaliser(name: str) -> Normaliser:
     return _NEWEST[name]
 
 
-def normaliser_by_id(normaliser_id: str) -> Normaliser:
-    """Return the very version that an index entry names.
-
-    Args:
-        normaliser_id: for example ``email/1``.
-
-    Raises:
-        KeyError: this release does not know it.
-    """
-    return _BY_ID[normaliser_id]
-
-
 def is_region(code: str) -> bool:
     """Say whether a code is a region that telephone numbers can be read for: two capital letters, like ``DE``."""
     return code in phonenumbers.SUPPORTED_REGIONS
@@ -220,5 +208,4 @@ _ALL = (
     Normaliser("login", 1, _login_1),
     Normaliser("text", 1, _text_1),
 )
-_BY_ID = {each.id: each for each in _ALL}
 _NEWEST = {each.name: each for each in _ALL}
