@@ -49,7 +49,11 @@ class RecordTable(Authenticated):
 
     class Meta:
         table_name = rows.RecordRow.TABLE
-        indexes = ((("tenant", "collection", "token"), True), (("keyring", "key_version"), False))
+        indexes = (
+            (("tenant", "collection", "token"), True),
+            (("keyring", "key_version"), False),
+            (("erased_at", "expires_at"), False),
+        )
 
 
 class RecordHistoryTable(RecordTable):
@@ -196,8 +200,17 @@ class AuditTable(Authenticated):
         )
 
 
+class Trusted(Model):
+    """What every table has whose rows carry no MAC: they are trusted to the database, as the threat model lists."""
+
+    id = AutoIncrementField()
+
+    class Meta:
+        legacy_table_names = False
+
+
 class RefusalTallyTable(Model):
-    """Unauthenticated requests of the running minute; trusted to the database, as the threat model says."""
+    """Unauthenticated requests of the running minute."""
 
     address = TextField()
     reason = TextField()
@@ -208,6 +221,74 @@ class RefusalTallyTable(Model):
         legacy_table_names = False
         table_name = "refusal_tally"
         indexes = ((("address", "reason", "minute"), True),)
+
+
+class IdempotencyTable(Trusted):
+    """What became of each operation of a request that carried an Idempotency-Key; never a value."""
+
+    tenant = TextField()
+    request_hash = BlobField()
+    position = BigIntegerField()
+    body_hash = BlobField(null=True)
+    status = IntegerField()
+    code = TextField(null=True)
+    collection = TextField()
+    token = BlobField(null=True)
+    generation = BigIntegerField(null=True)
+    expires_at = BigIntegerField()
+
+    class Meta:
+        table_name = "idempotency_key"
+        indexes = ((("tenant", "request_hash", "position"), True), (("token",), False))
+
+
+class ProcessTable(Trusted):
+    """The processes that work on this database, and when each was last alive."""
+
+    boot_id = BlobField()
+    host = TextField()
+    pid = BigIntegerField()
+    role = TextField()
+    release = TextField()
+    started_at = BigIntegerField()
+    heartbeat_at = BigIntegerField()
+
+    class Meta:
+        table_name = "process"
+        indexes = ((("boot_id",), True),)
+
+
+class JobTable(Trusted):
+    """How far each background job has come. Every change compares and sets on (id, revision)."""
+
+    name = TextField()
+    tenant = TextField()
+    operation = TextField()
+    state = TextField()
+    position = BigIntegerField()
+    done = BigIntegerField()
+    failed = BigIntegerField()
+    error = TextField(null=True)
+    created_at = BigIntegerField()
+    updated_at = BigIntegerField()
+    revision = BigIntegerField()
+
+    class Meta:
+        table_name = "job"
+        indexes = ((("name",), True),)
+
+
+class JobLeaseTable(Trusted):
+    """Which process may work on a job, and until when. The epoch rises with every new owner."""
+
+    name = TextField()
+    owner = BlobField()
+    epoch = BigIntegerField()
+    expires_at = BigIntegerField()
+
+    class Meta:
+        table_name = "job_lease"
+        indexes = ((("name",), True),)
 
 
 TABLE_OF: dict[type[rows.Row], Any] = {
@@ -225,4 +306,11 @@ TABLE_OF: dict[type[rows.Row], Any] = {
 }
 """Which table holds which row type."""
 
-MODELS: tuple[Any, ...] = (*TABLE_OF.values(), RefusalTallyTable)
+MODELS: tuple[Any, ...] = (
+    *TABLE_OF.values(),
+    RefusalTallyTable,
+    IdempotencyTable,
+    ProcessTable,
+    JobTable,
+    JobLeaseTable,
+)
