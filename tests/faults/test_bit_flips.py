@@ -132,7 +132,7 @@ def drop_not_null(connection: sqlite3.Connection) -> None:
 def detect(vault: bootstrap.Vault) -> list[Finding]:
     """What opening (from the rows on) and verification say; any other error passes through."""
     try:
-        fresh = bootstrap._assemble(vault.engine, vault.stores, vault.keyrings._providers)
+        fresh = bootstrap.assemble(vault.engine, vault.stores, vault.keyrings._providers)
         return fresh.verify(lambda: None).findings
     except IntegrityError as error:
         return [Finding(error.finding, error.where)]

@@ -66,7 +66,7 @@ class World:
     def __init__(self, made: SmallVault, vault: Vault) -> None:
         self.made = made
         self.door = Door(vault.keyrings._providers["disk"])
-        self.vault = bootstrap._assemble(vault.engine, vault.stores, {"disk": self.door})  # type: ignore[dict-item]
+        self.vault = bootstrap.assemble(vault.engine, vault.stores, {"disk": self.door})  # type: ignore[dict-item]
         self._client: FlaskClient = create_app(self.vault.services).test_client()
         self.ada = f"{RECORDS}/{token_text(made.ada)}"
         self.bob = f"{RECORDS}/{token_text(made.bob)}"

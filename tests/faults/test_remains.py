@@ -121,9 +121,7 @@ class QuickScrubber(LiveServer):
     """A server whose workers clear the log more often, so that the test need not wait as long."""
 
     def command(self) -> list[str]:
-        program = (
-            "import vault.bootstrap; vault.bootstrap.SCRUB_SECONDS = 1.0; import vault.cli; vault.cli.main()"
-        )
+        program = "import vault.bootstrap.serving; vault.bootstrap.serving.SCRUB_SECONDS = 1.0; import vault.cli; vault.cli.main()"
         return [sys.executable, "-P", "-c", program]
 
 

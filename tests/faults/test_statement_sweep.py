@@ -30,7 +30,7 @@ from tests.faults.small_vault import (
     store,
 )
 from vault import bootstrap
-from vault.bootstrap import Vault
+from vault.bootstrap import Vault, founding
 from vault.config import load_configuration
 from vault.core.clock import MINUTE, system_clock
 from vault.core.collections import Settings
@@ -379,7 +379,7 @@ def test_init_is_killed_between_its_files(tmp_path: Path, place: str) -> None:
     """After the key file and before the database; after the rename and before the folder is synced."""
 
     def end() -> None:
-        with mock.patch.object(bootstrap, place, side_effect=lambda *_: exit_now()):
+        with mock.patch.object(founding, place, side_effect=lambda *_: exit_now()):
             bootstrap.create_vault(load_configuration(None, tmp_path / "data"))
 
     assert in_child(end) == EXIT_CODE

@@ -1,0 +1,19 @@
+"""The only wiring: configuration -> engine, providers, services -> application. Nothing else knows all rooms."""
+
+from vault.bootstrap.founding import create_vault, refuse_keys_that_vanish
+from vault.bootstrap.opening import Vault, assemble, open_vault, scrub, upgrade_database, vault_exists
+from vault.bootstrap.serving import application_loader, listener_of, only_server
+
+__all__ = [
+    "Vault",
+    "application_loader",
+    "assemble",
+    "create_vault",
+    "listener_of",
+    "only_server",
+    "open_vault",
+    "refuse_keys_that_vanish",
+    "scrub",
+    "upgrade_database",
+    "vault_exists",
+]

@@ -1,0 +1,124 @@
+"""Making a vault, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from keyproviders.errors import KeyNotFoundError, KeyProviderError, ProviderMisconfiguredError
+from keyproviders.interface import VersionState
+from keyproviders.registry import open_administration, open_provider
+from vault.bootstrap.holding import held
+from vault.bootstrap.opening import assemble, provider_settings, vault_exists
+from vault.config import Configuration
+from vault.core.clock import system_clock
+from vault.core.collections import Settings
+from vault.core.credentials import NewCredential
+from vault.core.default_collections import USERS_SCHEMA
+from vault.core.errors import MisconfiguredError
+from vault.core.policy import DEFAULT_TENANT, Caller, Role
+from vault.core.provisioning import ADMINISTRATOR, KeyringPlan, ProvisioningStores, create_keyring
+from vault.storage import schema
+from vault.storage.sqlite import SqliteEngine
+from vault.storage.stores import open_stores
+
+
+def create_vault(configuration: Configuration) -> NewCredential:
+    """Make a new vault: folder, KEK, database, default keyring, collection ``users``, administrator.
+
+    Raises:
+        MisconfiguredError: there is one already or somebody makes one now, or something cannot be made.
+    """
+    for folder in {configuration.folder, configuration.database_path.parent}:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Two that start at one moment would each make a vault, and the later one would take the other's place.
+    folder = configuration.database_path.parent  # itself locked: a try that fails leaves no file behind
+    with held(
+        os.open(folder, os.O_RDONLY | os.O_CLOEXEC), f"Somebody else makes a vault in {folder} just now."
+    ):
+        if vault_exists(configuration):
+            raise MisconfiguredError(
+                f"There is a vault already: {configuration.database_path}. A lost administrator credential is "
+                f"replaced by: {configuration.command('init --new-credential')}"
+            )
+        plan = _first_keyring(configuration)
+        # Built beside its final name: a vault that was half made when the power went is not taken for one.
+        unfinished = configuration.database_path.with_name(configuration.database_path.name + ".new")
+        _remove_database(unfinished)
+        credential = _fill(unfinished, plan)
+        unfinished.rename(configuration.database_path)
+        _sync_folder(configuration.database_path.parent)
+        _remove_database(unfinished)
+    return credential
+
+
+def refuse_keys_that_vanish(configuration: Configuration) -> None:
+    """Raise if the first keyring's keys would end with the process that makes them.
+
+    Raises:
+        MisconfiguredError: the provider has the type memory, which is for tests.
+    """
+    section = configuration.settings.keyrings["default"]
+    if configuration.settings.providers[section.provider].type == "memory":
+        raise MisconfiguredError(
+            f"[providers.{section.provider}] has the type memory: its keys end with this process, and nothing could "
+            "open the vault afterwards. Choose another type, for example file."
+        )
+
+
+def _first_keyring(configuration: Configuration) -> KeyringPlan:
+    section = configuration.settings.keyrings["default"]
+    kind = configuration.settings.providers[section.provider].type
+    settings = provider_settings(configuration, section.provider)
+    try:
+        try:
+            info = open_provider(kind, settings).key_info(section.key)
+        except (ProviderMisconfiguredError, KeyNotFoundError):
+            administration = open_administration(kind, settings)
+            administration.create(section.key)
+            administration.close()
+            info = open_provider(kind, settings).key_info(section.key)
+        newest = [version for version in info.versions if version.state is VersionState.ENABLED][-1]
+        return KeyringPlan(
+            name="default",
+            provider=open_provider(kind, settings),
+            provider_key=section.key,
+            provider_version=newest.version,
+            algorithm=newest.algorithm,
+        )
+    except KeyProviderError as error:
+        raise MisconfiguredError(f"Key provider '{error.provider}': {error}") from error
+
+
+def _fill(path: Path, plan: KeyringPlan) -> NewCredential:
+    engine = SqliteEngine(path)
+    try:
+        schema.upgrade(engine)
+        stores = open_stores(engine)
+        create_keyring(plan, ProvisioningStores(stores.keys, stores.audit), system_clock)
+        vault = assemble(engine, stores, {plan.provider.name: plan.provider})
+        credential = vault.administrators.create()
+        founder = Caller(
+            tenant=DEFAULT_TENANT,
+            principal=ADMINISTRATOR,
+            credential=credential.credential_id.hex(),
+            role=Role.ADMINISTRATOR,
+        )
+        vault.services.collections.define(founder, "users", USERS_SCHEMA, Settings())
+        engine.scrub()
+    finally:
+        engine.close()
+    return credential
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,158 @@
+"""Opening a vault: engine, stores, providers and services of one process, proven to fit together."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyproviders.errors import KeyProviderError
+from keyproviders.interface import KeyProvider, ProviderSettings
+from keyproviders.registry import open_provider
+from vault.api.services import Services
+from vault.config import Configuration
+from vault.core.audit_search import AuditSearch
+from vault.core.authentication import Authentication
+from vault.core.census import Census
+from vault.core.clock import system_clock
+from vault.core.collections import Collections
+from vault.core.erasure import Erasures
+from vault.core.errors import MisconfiguredError
+from vault.core.keyrings import Keyrings
+from vault.core.policy import DEFAULT_TENANT
+from vault.core.provisioning import Administrators
+from vault.core.readiness import prove_readiness
+from vault.core.reading import Reading
+from vault.core.record_access import RecordAccess
+from vault.core.records import Records
+from vault.core.trail import AuditTrail
+from vault.core.verification import Verification, VerificationReport
+from vault.storage import schema
+from vault.storage.sqlite import SqliteEngine
+from vault.storage.stores import Stores, open_stores
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """An opened vault in one process.
+
+    Attributes:
+        engine: the database.
+        stores: whole operations on it.
+        keyrings: loaded and checked.
+        services: what the HTTP rim and the host's commands call.
+        administrators: makes and replaces the administrator's credential.
+    """
+
+    engine: SqliteEngine
+    stores: Stores
+    keyrings: Keyrings
+    services: Services
+    administrators: Administrators
+
+    def verify(self, progress: Callable[[], None]) -> VerificationReport:
+        """Check everything that is stored, all of it as of one moment."""
+        with self.engine.snapshot():
+            collections = Collections(
+                self.stores.collections, self.keyrings, self.services.trail, system_clock
+            )
+            return Verification(self.stores.inspector, self.keyrings, collections, progress).run()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.close()
+
+
+def vault_exists(configuration: Configuration) -> bool:
+    """Whether there is a vault to open."""
+    return configuration.database_path.exists()
+
+
+def open_vault(configuration: Configuration) -> Vault:
+    """Open an existing vault and prove that its keys and schema fit.
+
+    Raises:
+        MisconfiguredError: a sentence that says what is wrong and what to do.
+    """
+    if not vault_exists(configuration):
+        raise MisconfiguredError(
+            f"There is no vault at {configuration.database_path}; make one with: {configuration.command('init')}"
+        )
+    engine = SqliteEngine(configuration.database_path)
+    waiting = schema.pending(engine)
+    if waiting:
+        raise MisconfiguredError(
+            f"The database needs the upgrade {waiting[-1]}; back it up, then: "
+            + configuration.command("database upgrade --apply")
+        )
+    stores = open_stores(engine)
+    schema.check_indexes(engine)
+    return assemble(engine, stores, _open_providers(configuration))
+
+
+def upgrade_database(configuration: Configuration, *, apply: bool) -> list[str]:
+    """Name the schema upgrades that are waiting, and run them if asked to."""
+    if not vault_exists(configuration):
+        raise MisconfiguredError(
+            f"There is no vault at {configuration.database_path}; make one with: {configuration.command('init')}"
+        )
+    engine = SqliteEngine(configuration.database_path)
+    try:
+        return schema.upgrade(engine) if apply else schema.pending(engine)
+    finally:
+        engine.close()
+
+
+def scrub(configuration: Configuration) -> None:
+    """Empty the write-ahead log, so that nothing erased remains in it."""
+    engine = SqliteEngine(configuration.database_path)
+    try:
+        engine.scrub()
+    finally:
+        engine.close()
+
+
+def assemble(engine: SqliteEngine, stores: Stores, providers: dict[str, KeyProvider]) -> Vault:
+    """Load the keyrings and put the services together.
+
+    Raises:
+        MisconfiguredError: a provider is missing, or holds other keys than this vault was made with.
+        UnavailableError: a provider cannot be reached.
+        IntegrityError: a key row is not what the vault wrote.
+    """
+    keyrings = Keyrings(stores.keys, providers)
+    keyrings.load()
+    clock = system_clock
+    trail = AuditTrail(stores.audit, lambda: keyrings.authenticator(DEFAULT_TENANT), clock)
+    collections = Collections(stores.collections, keyrings, trail, clock)
+    access = RecordAccess(stores.records, collections, keyrings, trail, clock)
+    reading = Reading(access)
+    services = Services(
+        authentication=Authentication(stores.credentials, keyrings, clock),
+        collections=collections,
+        records=Records(access),
+        reading=reading,
+        erasures=Erasures(access),
+        census=Census(stores.keys, keyrings, trail),
+        audit=AuditSearch(stores.audit, stores.records, reading, collections, keyrings, trail),
+        trail=trail,
+        readiness=functools.partial(prove_readiness, keyrings, stores.keys),
+    )
+    administrators = Administrators(stores.credentials, keyrings.authenticator(DEFAULT_TENANT), trail, clock)
+    return Vault(engine, stores, keyrings, services, administrators)
+
+
+def _open_providers(configuration: Configuration) -> dict[str, KeyProvider]:
+    try:
+        return {
+            name: open_provider(section.type, provider_settings(configuration, name))
+            for name, section in configuration.settings.providers.items()
+        }
+    except KeyProviderError as error:
+        raise MisconfiguredError(f"Key provider '{error.provider}': {error}") from error
+
+
+def provider_settings(configuration: Configuration, name: str) -> ProviderSettings:
+    """What the provider of this name is opened with."""
+    options = configuration.settings.providers[name].model_dump(exclude={"type"})
+    return ProviderSettings(name=name, options=options, folder=configuration.folder)

@@ -1,0 +1,85 @@
+"""What a server process is made of: where it listens, its application, and what runs beside it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from vault.api.app import create_app
+from vault.api.server import Listener
+from vault.bootstrap.holding import held
+from vault.bootstrap.opening import open_vault
+from vault.config import Configuration
+from vault.storage.sqlite import SqliteEngine
+
+log = logging.getLogger("strongroom")
+
+SCRUB_SECONDS = 15.0
+"""How often what erasures and updates left in the write-ahead log is cleared away."""
+
+
+def listener_of(configuration: Configuration) -> Listener:
+    """Where the server listens."""
+    server = configuration.settings.server
+    return Listener(
+        host=server.host,
+        port=server.port,
+        workers=server.workers,
+        certificate=configuration.folder / server.tls.certificate if server.tls else None,
+        key=configuration.folder / server.tls.key if server.tls else None,
+    )
+
+
+@contextmanager
+def only_server(configuration: Configuration) -> Iterator[None]:
+    """Hold the database for one server; its worker processes inherit the hold.
+
+    Raises:
+        MisconfiguredError: another server, or a worker that outlived its server, has it.
+    """
+    path = configuration.database_path.with_name(configuration.database_path.name + ".server")
+    refusal = (
+        f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
+        "last workers may still be finishing: try again in a few seconds."
+    )
+    with held(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), refusal):
+        yield
+
+
+def application_loader(configuration: Configuration) -> Callable[[], Any]:
+    """What each worker process calls, after the fork, to make its application."""
+    return functools.partial(_load_application, configuration, os.getpid())
+
+
+def _load_application(configuration: Configuration, server_pid: int) -> Any:
+    # Until granian sets a worker's own handler, after this returns, the one inherited from the server swallows the
+    # signal: a server that was stopped right after its start would wait its whole kill timeout for this worker.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    vault = open_vault(configuration)
+    threading.Thread(target=_scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
+    threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
+    return create_app(vault.services)
+
+
+def _scrub_for_ever(engine: SqliteEngine) -> None:
+    while True:
+        # Not all workers at the same moment.
+        threading.Event().wait(SCRUB_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # no secret depends on it
+        try:
+            engine.scrub()
+        except Exception as error:  # noqa: BLE001  # a worker loop: report, and try again at the next turn
+            log.warning("the write-ahead log could not be cleared just now: %s", type(error).__name__)
+
+
+def _end_with_server(server_pid: int) -> None:
+    while os.getppid() == server_pid:
+        threading.Event().wait(1.0)
+    # The server was killed: a worker that went on would hold port and vault without anyone to stop it.
+    os._exit(1)
