@@ -27,8 +27,9 @@ from tests.contract.store_engines import (
     record,
     same,
 )
+from vault.core.audit_ports import AuditCriteria, RefusalTally
 from vault.core.errors import UnavailableError
-from vault.core.ports import AuditCriteria, Page, RefusalTally, StaleWriteError
+from vault.core.ports import Page, StaleWriteError
 from vault.core.rows import (
     AuditRow,
     CollectionRow,

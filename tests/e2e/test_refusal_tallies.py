@@ -16,9 +16,10 @@ from vault.audit.entry import read_entry
 from vault.audit.events import AuditEvent
 from vault.bootstrap import open_vault
 from vault.config import load_configuration
+from vault.core.audit_ports import AuditCriteria
 from vault.core.clock import MINUTE
 from vault.core.policy import DEFAULT_TENANT
-from vault.core.ports import AuditCriteria, Page
+from vault.core.ports import Page
 from vault.core.trail import AuditTrail
 
 START = 30_000_000 * MINUTE

@@ -32,10 +32,11 @@ from tests.faults.small_vault import (
 from vault import bootstrap
 from vault.bootstrap import Vault, founding
 from vault.config import load_configuration
+from vault.core.audit_ports import AuditCriteria
 from vault.core.clock import MINUTE, system_clock
 from vault.core.collections import Settings
 from vault.core.errors import UnavailableError, VaultError
-from vault.core.ports import AuditCriteria, Page
+from vault.core.ports import Page
 from vault.core.reading import Lookup, View
 from vault.storage.sqlite import _Connection
 
@@ -157,7 +158,7 @@ def define(vault: Vault, name: str, schema: dict[str, Any]) -> None:
 
 
 def tally(vault: Vault, minute: int) -> None:
-    from vault.core.ports import RefusalTally
+    from vault.core.audit_ports import RefusalTally
 
     refusal = RefusalTally(address="127.0.0.1", reason="missing", minute=minute, count=1)
     vault.stores.audit.tally_refusal(refusal, entry_for=vault.services.trail._tally_entry)

@@ -23,10 +23,11 @@ from vault.api.caller import current_caller
 from vault.api.services import Services
 from vault.api.spec import Operation, describe
 from vault.audit.events import Action, Result
+from vault.core.audit_ports import AuditCriteria
 from vault.core.audit_search import FoundEntry, Person
 from vault.core.clock import to_text
 from vault.core.errors import RecordNotFoundError, UnprocessableError, Violation
-from vault.core.ports import AuditCriteria, Page
+from vault.core.ports import Page
 from vault.core.tokens import parse_token
 
 _CRITERIA = (

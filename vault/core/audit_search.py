@@ -7,11 +7,12 @@ from typing import Any
 
 from vault.audit.entry import read_entry
 from vault.audit.events import Action, AuditEvent, Result
+from vault.core.audit_ports import AuditCriteria, AuditStore
 from vault.core.collections import Collections
 from vault.core.errors import IntegrityError, UnprocessableError, Violation
 from vault.core.keyrings import Keyrings
 from vault.core.policy import Caller, authorize
-from vault.core.ports import AuditCriteria, AuditStore, Page, RecordStore
+from vault.core.ports import Page, RecordStore
 from vault.core.reading import Reading
 from vault.core.rows import AuditRow
 from vault.core.trail import AuditTrail, event_of

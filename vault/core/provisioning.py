@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from keyproviders.errors import KeyProviderError
 from keyproviders.interface import DATA_KEY_BYTES, KeyProvider, SecretBytes
 from vault.audit.events import Action, AuditEvent, Result
+from vault.core.audit_ports import AuditStore
 from vault.core.context import FORMAT_VERSION, StoredKeyContext
 from vault.core.credentials import NewCredential, mint_credential, secret_sha256
 from vault.core.policy import DEFAULT_TENANT, Role
-from vault.core.ports import AuditStore, Clock, CredentialStore, KeyStore
+from vault.core.ports import Clock, CredentialStore, KeyStore
 from vault.core.row_mac import RowAuthenticator
 from vault.core.rows import (
     AuditRow,

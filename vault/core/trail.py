@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from vault.audit.entry import EntryOrigin, canonical_entry
 from vault.audit.events import Action, AuditEvent, Result
+from vault.core.audit_ports import AuditStore, RefusalTally
 from vault.core.clock import MINUTE
 from vault.core.policy import DEFAULT_TENANT, Caller
-from vault.core.ports import AuditStore, Clock, RefusalTally
+from vault.core.ports import Clock
 from vault.core.row_mac import RowAuthenticator
 from vault.core.rows import AuditRow
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from peewee import Database
 
-from vault.core.ports import AuditCriteria, Page, RefusalTally
+from vault.core.audit_ports import AuditCriteria, RefusalTally
+from vault.core.ports import Page
 from vault.core.rows import AuditRow
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement, slot

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vault.core.audit_ports import AuditCriteria
 from vault.core.audit_search import Person
 from vault.core.errors import IntegrityError
-from vault.core.ports import AuditCriteria, Page, RecordKey
+from vault.core.ports import Page, RecordKey
 from vault.core.records import NewDocument
 
 if TYPE_CHECKING:
