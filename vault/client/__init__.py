@@ -1,6 +1,7 @@
 """The REST client: what an application imports (as ``strongroom``), and what the commands are built on."""
 
-from vault.client.client import Client, Reveal
+from vault.client.arguments import Reveal
+from vault.client.client import Client
 from vault.client.errors import (
     Conflict,
     ConnectionFailed,
@@ -17,6 +18,8 @@ from vault.client.errors import (
     UnexpectedAnswer,
     Violation,
 )
+from vault.client.operations import Create, Erase, Get, Lookup, Operation, Update
+from vault.client.outcomes import BulkItem, BulkResult
 from vault.client.results import (
     AuditEntry,
     CollectionInfo,
@@ -33,23 +36,30 @@ from vault.client.transport import Exchange
 
 __all__ = [
     "AuditEntry",
+    "BulkItem",
+    "BulkResult",
     "Client",
     "CollectionInfo",
     "CollectionSettings",
     "Conflict",
     "ConnectionFailed",
+    "Create",
     "Duplicate",
+    "Erase",
     "Erasure",
     "Exchange",
+    "Get",
     "Gone",
     "InvalidRequest",
     "KeyVersion",
     "KeyVersionName",
     "Keyring",
+    "Lookup",
     "Misconfigured",
     "NotAllowed",
     "NotAuthenticated",
     "NotFound",
+    "Operation",
     "Person",
     "PreconditionFailed",
     "Record",
@@ -58,5 +68,6 @@ __all__ = [
     "StrongroomError",
     "Unavailable",
     "UnexpectedAnswer",
+    "Update",
     "Violation",
 ]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, Literal
+from uuid import UUID, uuid4
 
 from vault.client.errors import Misconfigured
 
+Reveal = Literal["masked", "plain"]
+
 _PURPOSE = re.compile(r"[a-z0-9._:-]{1,64}", re.ASCII)
 _COLLECTION = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_KEY = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 
 
 def collection_path(name: str) -> str:
@@ -51,11 +54,30 @@ def checked_purpose(purpose: str) -> str:
     return purpose
 
 
-def joined(fields: Iterable[str] | None) -> str | None:
-    """Return field names as the query parameter ``fields`` wants them."""
+def new_key() -> str:
+    """Return an ``Idempotency-Key`` that no other request has."""
+    return str(uuid4())
+
+
+def checked_key(key: str) -> str:
+    """Return the ``Idempotency-Key`` if it has the right form; a line break would start a header of its own."""
+    if not _KEY.fullmatch(key):
+        raise ValueError("an idempotency key is made of 1 to 128 visible ASCII characters, without spaces")
+    return key
+
+
+def names_of(fields: Iterable[str] | None) -> list[str] | None:
+    """Return field names as a list; a single text is one name."""
     if fields is None:
         return None
-    names = [fields] if isinstance(fields, str) else [*fields]
+    return [fields] if isinstance(fields, str) else [*fields]
+
+
+def joined(fields: Iterable[str] | None) -> str | None:
+    """Return field names as the query parameter ``fields`` wants them."""
+    names = names_of(fields)
+    if names is None:
+        return None
     if any("," in name for name in names):
         raise ValueError("a field whose name holds a comma cannot be asked for by name")
     return ",".join(names)

@@ -13,7 +13,7 @@ Each carries what the server's RFC 9457 problem says; none carries a personal va
     |  `- Duplicate                    409           ``fields`` names what is taken
     |- Gone                            410           erased or expired, for good
     |- PreconditionFailed              412           read again, then decide
-    |- Unavailable                     429 503       try again after ``retry_after_seconds``
+    |- Unavailable                     429 503       try again after ``retry_after_seconds``; the client has done so
     |- ConnectionFailed                -             nobody answered
     |- UnexpectedAnswer                any           this is no Strongroom, or one that is too new
     `- Misconfigured                   -             nothing was sent: mend the client's settings
@@ -53,7 +53,21 @@ class StrongroomError(Exception):
         title: the kind of problem, in a few words.
         request_id: the server's name for this request: what its operator asks for.
         errors: the single things that are wrong, when there are several.
+
+    Attributes:
+        index: which operation of an atomic batch was refused; the others were not carried out either.
+        attempts: how often the request was sent, or tried to be.
+        outcome_unknown: True if a write may have been carried out all the same: look, or send it again with the
+            same ``idempotency_key``.
+        idempotency_key: the key that the request carried, if it did.
+        retry_after_seconds: the server's advice when to try again, if it gave one.
     """
+
+    index: int | None = None
+    attempts: int = 1
+    outcome_unknown: bool = False
+    idempotency_key: str | None = None
+    retry_after_seconds: int | None = None
 
     def __init__(
         self,
@@ -76,7 +90,15 @@ class StrongroomError(Exception):
     def __str__(self) -> str:
         # Where there is no sentence about a single thing, the detail has said it already.
         single = [str(error) for error in self.errors if error.detail]
-        known = [self.code, *([f"request {self.request_id}"] if self.request_id else [])]
+        known = [self.code]
+        if self.index is not None:
+            known.append(f"operation {self.index}")
+        if self.request_id:
+            known.append(f"request {self.request_id}")
+        if self.attempts > 1:
+            known.append(f"tried {self.attempts} times")
+        if self.outcome_unknown:
+            known.append("outcome unknown")
         return f"{' '.join([self.detail, *single])} ({', '.join(known)})"
 
 
@@ -119,7 +141,7 @@ class PreconditionFailed(StrongroomError):
 
 
 class Unavailable(StrongroomError):
-    """The vault cannot answer just now; nothing was half-written.
+    """The vault cannot answer just now; nothing was written, unless ``outcome_unknown`` says so.
 
     ``retry_after_seconds`` is the server's advice, at least 1.
     """
@@ -128,12 +150,7 @@ class Unavailable(StrongroomError):
 
 
 class ConnectionFailed(StrongroomError):
-    """No answer came: refused, unreachable, an untrusted certificate, or the time was over.
-
-    ``outcome_unknown`` is True if a write may have reached the server: then look before writing again.
-    """
-
-    outcome_unknown: bool = False
+    """No answer came: refused, unreachable, an untrusted certificate, or the time was over."""
 
 
 class UnexpectedAnswer(StrongroomError):

@@ -19,6 +19,9 @@ from vault.client.errors import (
     Violation,
 )
 
+_TRY_LATER = {429, 503}
+_SERVER_ERROR = 500
+_UNSETTLED = {"outcome-unknown", "idempotency-in-flight"}
 _PREFIX = "urn:strongroom:error:"
 _BY_CODE: dict[str, type[StrongroomError]] = {"duplicate-value": Duplicate}
 _BY_STATUS: dict[int, type[StrongroomError]] = {
@@ -39,24 +42,25 @@ _BY_STATUS: dict[int, type[StrongroomError]] = {
 }
 
 
-def problem_error(status: int, document: Any, *, retry_after: str | None) -> StrongroomError:
+def problem_error(status: int, document: Any, *, retry_after: int | None) -> StrongroomError:
     """Turn an answer that is not a success into the error to raise.
 
     Args:
         status: the HTTP status.
         document: the decoded body, whatever it is.
-        retry_after: the header's value; only whole seconds count.
+        retry_after: the seconds that the server asks to wait, if it does.
     """
     problem_type = document.get("type") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(problem_type, str):
-        # Somebody between us and the vault speaks. Even so, 503 means: try later.
-        if status in {429, 503}:
-            return _timed(Unavailable(f"The server answered {status}.", status=status), retry_after)
-        return UnexpectedAnswer(
+        # Somebody between us and the vault speaks. Even so, 503 means: try later. But a proxy says 5xx also of a
+        # request that it has passed on, and then lost the answer to.
+        speaker: type[StrongroomError] = Unavailable if status in _TRY_LATER else UnexpectedAnswer
+        error = speaker(
             f"The server answered {status} and no problem that Strongroom knows.",
             status=status,
             code="unexpected-answer",
         )
+        return _noted(error, retry_after, outcome_unknown=status >= _SERVER_ERROR)
     code = problem_type.removeprefix(_PREFIX)
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, StrongroomError)
     title = str(document.get("title") or "")
@@ -68,12 +72,15 @@ def problem_error(status: int, document: Any, *, retry_after: str | None) -> Str
         request_id=document.get("request_id"),
         errors=_violations(document.get("errors")),
     )
-    return _timed(error, retry_after) if isinstance(error, Unavailable) else error
+    index = document.get("index")
+    error.index = index if isinstance(index, int) else None
+    return _noted(error, retry_after, outcome_unknown=code in _UNSETTLED)
 
 
-def _timed(error: Unavailable, retry_after: str | None) -> Unavailable:
-    if retry_after is not None and retry_after.isascii() and retry_after.isdigit():
-        error.retry_after_seconds = max(1, int(retry_after))
+def _noted(error: StrongroomError, retry_after: int | None, *, outcome_unknown: bool) -> StrongroomError:
+    if retry_after is not None:
+        error.retry_after_seconds = retry_after
+    error.outcome_unknown = outcome_unknown
     return error
 
 

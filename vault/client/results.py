@@ -39,6 +39,7 @@ class RecordMetadata:
         token: the record's public reference, to be kept in your own database.
         generation: 1 at first, one more with each write by a user.
         etag: names this very state; pass it as ``if_match`` to write only if nobody else did. None in lists.
+        replayed: this creation was carried out before, and the vault has told again what came of it.
     """
 
     token: UUID
@@ -49,11 +50,12 @@ class RecordMetadata:
     updated_at: datetime
     expires_at: datetime | None
     etag: str | None
+    replayed: bool = False
 
     @classmethod
-    def read(cls, document: Json, etag: str | None) -> Self:
-        """Build from the server's document and its ETag header."""
-        return cls(**_metadata(document, etag))
+    def read(cls, document: Json, etag: str | None, *, replayed: bool = False) -> Self:
+        """Build from the server's document and its headers."""
+        return cls(**_metadata(document, etag), replayed=replayed)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,11 @@ class Record(RecordMetadata):
     masked: tuple[str, ...]
 
     @classmethod
-    def read(cls, document: Json, etag: str | None) -> Self:
-        """Build from the server's document and its ETag header."""
+    def read(cls, document: Json, etag: str | None, *, replayed: bool = False) -> Self:
+        """Build from the server's document and its headers."""
         return cls(
             **_metadata(document, etag),
+            replayed=replayed,
             data=document["data"],
             reveal=document["reveal"],
             masked=tuple(document.get("masked") or ()),

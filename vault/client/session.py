@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, Self, TypeVar
+from urllib.parse import urlencode
 
+from vault.client.documents import encode
 from vault.client.errors import UnexpectedAnswer
 from vault.client.results import Json
-from vault.client.transport import Answer, Transport
+from vault.client.transport import KEY_HEADER, Answer, Request, Transport
 
 PURPOSE_HEADER = "Strongroom-Purpose"
 
@@ -40,24 +42,56 @@ class Session:
         """Return a session for another purpose over the same connections."""
         return type(self)(self._transport, {**self._headers, PURPOSE_HEADER: purpose})
 
-    def send(
+    def send(  # noqa: PLR0913 - what a request is made of
         self,
         method: str,
         path: str,
         *,
         query: Mapping[str, str | int | None] | None = None,
         body: Any = None,
+        content: bytes | None = None,
         media_type: str = "application/json",
         if_match: str | None = None,
+        idempotency_key: str | None = None,
+        reads: bool | None = None,
+        waits: bool = True,
     ) -> Answer:
         """Send one request and return its successful answer; see ``Transport.exchange``.
+
+        Args:
+            method: the HTTP method.
+            path: starts with ``/``; its segments are safe as they stand.
+            query: parameters; those that are None are left out. Never personal values: URLs end in logs.
+            body: a document to send as JSON, or None.
+            content: the same, as JSON already.
+            media_type: of the body.
+            if_match: an ETag.
+            idempotency_key: already checked.
+            reads: the request changes nothing; None: if it is a GET.
+            waits: False if a pause before another try is of no use.
 
         Raises:
             StrongroomError: every other outcome.
         """
-        headers = self._headers if if_match is None else {**self._headers, "If-Match": if_match}
+        headers = dict(self._headers)
+        if body is not None:
+            content = encode(body)
+        if content is not None:
+            headers["Content-Type"] = media_type
+        if if_match is not None:
+            headers["If-Match"] = if_match
+        if idempotency_key is not None:
+            headers[KEY_HEADER] = idempotency_key
+        named = {name: value for name, value in (query or {}).items() if value is not None}
         return self._transport.exchange(
-            method, path, headers=headers, query=query, body=body, media_type=media_type
+            Request(
+                method=method,
+                path=path + (f"?{urlencode(named)}" if named else ""),
+                headers=headers,
+                content=content,
+                reads=method == "GET" if reads is None else reads,
+                waits=waits,
+            )
         )
 
     def pages(

@@ -123,6 +123,22 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[Client]:
+    """Asks once."""
+    with Client(server.url, credential=CREDENTIAL, timeout_seconds=5, retries=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between tries, which are not waited for."""
+    waited: list[float] = []
+    monkeypatch.setattr("vault.client.retrying.sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def persistent(server: FakeServer, pauses: list[float]) -> Iterator[Client]:
+    """Asks as often as a client does that was given no other number."""
     with Client(server.url, credential=CREDENTIAL, timeout_seconds=5) as opened:
         yield opened
 
