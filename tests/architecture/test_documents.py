@@ -101,6 +101,7 @@ STATUS = {
     "ConflictError": 409,
     "SchemaConflictError": 409,
     "DuplicateValueError": 409,
+    "InFlightError": 409,
     "RecordErasedError": 410,
     "RecordExpiredError": 410,
     "PreconditionFailedError": 412,

@@ -20,7 +20,7 @@ from vault.core.collections import Settings
 from vault.core.errors import IntegrityError, MisconfiguredError
 from vault.core.policy import DEFAULT_TENANT, Caller, Role
 from vault.core.ports import RecordKey
-from vault.core.records import NewDocument
+from vault.core.record_drafts import NewDocument
 from vault.core.rows import RecordRow
 from vault.core.verification import Finding
 from vault.storage.tables import TABLE_OF

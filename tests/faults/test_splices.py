@@ -25,7 +25,7 @@ from tests.faults.small_vault import (
 from vault.bootstrap import Vault
 from vault.core.context import RecordContext, StoredKeyContext
 from vault.core.errors import IntegrityError
-from vault.core.reading import View
+from vault.core.releases import View
 from vault.core.rows import IndexRow, RecordRow
 from vault.core.sealing import open_sealed, seal
 

@@ -37,7 +37,8 @@ from vault.core.clock import MINUTE, system_clock
 from vault.core.collections import Settings
 from vault.core.errors import UnavailableError, VaultError
 from vault.core.ports import Page
-from vault.core.reading import Lookup, View
+from vault.core.reading import Lookup
+from vault.core.releases import View
 from vault.storage.sqlite import _Connection
 
 DUNCE: dict[str, Any] = {"email": "dunce@example.org", "city": "Rome", "note": "n" * 9_000}

@@ -14,8 +14,9 @@ from vault.config import load_configuration
 from vault.core.collections import Settings
 from vault.core.policy import Caller
 from vault.core.ports import Page, RecordKey
-from vault.core.reading import Lookup, View
-from vault.core.records import NewDocument
+from vault.core.reading import Lookup
+from vault.core.record_drafts import NewDocument
+from vault.core.releases import View
 
 CUSTOMERS = {
     "type": "object",

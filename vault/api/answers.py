@@ -10,7 +10,7 @@ from flask import Response
 from vault.api.bodies import JSON, etag_text
 from vault.core.clock import to_text
 from vault.core.documents import dump_json
-from vault.core.reading import ShownRecord
+from vault.core.releases import ShownRecord
 from vault.core.rows import RecordRow
 
 

@@ -26,22 +26,25 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 MAX_BODY_BYTES = MAX_DOCUMENT_BYTES + 65_536
 """Longest body: a document of the greatest size, and room for the members and white space around it."""
+MAX_BULK_BODY_BYTES = 16 * 1_048_576
+"""Longest body of a batch."""
 MAX_DISCARDED_BYTES = 16 * MAX_DOCUMENT_BYTES
 """How much more of a body that is too long is read and thrown away, so that its sender can hear the answer."""
 _CHUNK_BYTES = 65_536
 MAX_LIMIT = 1_000
+_MAX_GENERATION = 2**63 - 1
 DEFAULT_LIMIT = 100
 # No row id is over 2^63 - 1, and SQLite takes no greater number.
 _CURSOR = re.compile(r"[0-7][0-9a-f]{15}", re.ASCII)
 _ETAG = re.compile(rf"[0-9a-f]{{{2 * WRITE_ID_BYTES}}}", re.ASCII)
 
 
-def read_body(content_type: str = JSON) -> Any:
+def read_body(content_type: str = JSON, *, max_bytes: int = MAX_BODY_BYTES) -> Any:
     """Read the request's body as JSON.
 
     Raises:
         UnsupportedMediaTypeError: another content type, or a content encoding.
-        TooLargeError: over :data:`MAX_BODY_BYTES`.
+        TooLargeError: over ``max_bytes``.
         MalformedBodyError: not JSON, with duplicate names, or cut off by the end of the connection.
     """
     if request.mimetype != content_type:
@@ -49,9 +52,9 @@ def read_body(content_type: str = JSON) -> Any:
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaTypeError("Send the body without a content encoding.")
     with waiting_for_bytes():
-        body = _read_bytes()
+        body = _read_bytes(max_bytes)
     if body is None:
-        raise too_large()
+        raise too_large(max_bytes)
     if len(body) < (request.content_length or 0):
         # The connection ended early. White space could be all that is missing, but nobody hears the answer.
         detail = "The body is shorter than its Content-Length."
@@ -59,14 +62,15 @@ def read_body(content_type: str = JSON) -> Any:
     return parse_json(body)
 
 
-def _read_bytes() -> bytes | None:
-    """Return the body, or None if it is over :data:`MAX_BODY_BYTES`."""
+def _read_bytes(max_bytes: int) -> bytes | None:
+    """Return the body, or None if it is over ``max_bytes``."""
+    request.max_content_length = max_bytes + 1
     try:
         body: bytes | None = request.get_data(cache=False)
     except RequestEntityTooLarge:
         body = None
     # Werkzeug cuts a body without Content-Length silently at its limit, which is one byte more than ours.
-    if body is not None and len(body) <= MAX_BODY_BYTES:
+    if body is not None and len(body) <= max_bytes:
         return body
     # Somebody who is still sending when the connection ends gets a reset in place of the answer that says why.
     rest = request.environ["wsgi.input"]
@@ -76,9 +80,9 @@ def _read_bytes() -> bytes | None:
     return None
 
 
-def too_large() -> TooLargeError:
-    """The refusal of a body that is over :data:`MAX_BODY_BYTES`."""
-    return TooLargeError(f"A body has at most {MAX_BODY_BYTES:,} bytes.")
+def too_large(max_bytes: int = MAX_BODY_BYTES) -> TooLargeError:
+    """The refusal of a body that is too long."""
+    return TooLargeError(f"A body has at most {max_bytes:,} bytes here.")
 
 
 def check_query(allowed: Collection[str]) -> None:
@@ -131,6 +135,43 @@ def text_member(body: dict[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise _members(Violation(f"/{name}", "type", "a string"))
     return value
+
+
+def flag_member(body: dict[str, Any], name: str) -> bool:
+    """Read a member that is true or false, false if it is left out."""
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise _members(Violation(f"/{name}", "type", "true or false"))
+    return value
+
+
+def list_member(body: dict[str, Any], name: str, *, at_most: int) -> list[Any]:
+    """Read a member that is a list of 1 to ``at_most`` things."""
+    value = body.get(name)
+    if not isinstance(value, list):
+        raise _members(Violation(f"/{name}", "type", "a list"))
+    if not 1 <= len(value) <= at_most:
+        raise _members(Violation(f"/{name}", "range", f"1 to {at_most:,} items"))
+    return value
+
+
+def generation_member(body: dict[str, Any]) -> int | None:
+    """Read a member that is a whole number from 1, or null."""
+    value = body.get("generation")
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_GENERATION:
+        raise _members(Violation("/generation", "range", "a whole number from 1"))
+    return value
+
+
+def if_match_member(body: dict[str, Any]) -> IfMatch | None:
+    """Read a member that is an ETag or ``*``, or null; a tag that is none of ours matches nothing."""
+    text = text_member(body, "if_match")
+    if text is None:
+        return None
+    write_id = _write_id(text[1:-1]) if text[:1] == text[-1:] == '"' else None
+    return IfMatch(frozenset() if write_id is None else frozenset([write_id]), any_state=text == "*")
 
 
 def time_member(body: dict[str, Any], name: str) -> int | None:

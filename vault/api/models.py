@@ -275,6 +275,17 @@ class PurposeHeader(BaseModel):
     purpose: str | None = Field(default=None, alias="Strongroom-Purpose", pattern="^[a-z0-9._:-]{1,64}$")
 
 
+class CreateHeaders(PurposeHeader):
+    """A key under which the request is carried out once, however often it is sent."""
+
+    idempotency_key: str | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        pattern="^[\\x21-\\x7e]{1,128}$",
+        description="kept for 24 hours; batches that read and dry runs take none",
+    )
+
+
 class WriteHeaders(PurposeHeader):
     """The state that a change is based on."""
 

@@ -8,8 +8,11 @@ from typing import Any
 import orjson
 from flask import Response
 
+from vault.core.batches import Refusal
 from vault.core.errors import (
     ConflictError,
+    DuplicateValueError,
+    InFlightError,
     IntegrityError,
     InvalidRequestError,
     MalformedBodyError,
@@ -27,6 +30,7 @@ from vault.core.errors import (
     VaultError,
     Violation,
 )
+from vault.core.ports import DuplicateIndexError
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -56,9 +60,35 @@ def status_of(error: VaultError) -> int:
     return next(status for kind, status in STATUS_OF if isinstance(error, kind))
 
 
-def render(error: VaultError, *, request_id: str) -> Response:
-    """Render an error as a problem."""
-    response = problem(
+def refusal_status(refusal: Refusal) -> int:
+    """The HTTP status for what a batch refuses, before or in its transaction."""
+    return (
+        status_of(DuplicateValueError(())) if isinstance(refusal, DuplicateIndexError) else status_of(refusal)
+    )
+
+
+def render(error: VaultError, *, request_id: str, index: int | None = None) -> Response:
+    """Render an error as a problem.
+
+    Args:
+        error: what went wrong.
+        request_id: of the request.
+        index: which operation of an atomic batch it was; None for any other request.
+    """
+    members = problem_members(error, request_id=request_id)
+    if index is not None:
+        members["index"] = index
+    response = _response(members)
+    if isinstance(error, NotAuthenticatedError):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="strongroom"'
+    if isinstance(error, UnavailableError | InFlightError):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
+
+
+def problem_members(error: VaultError, *, request_id: str) -> dict[str, Any]:
+    """An error as the members of a problem, for an answer or an item of one."""
+    return _members(
         status_of(error),
         error.code,
         error.title,
@@ -66,17 +96,20 @@ def render(error: VaultError, *, request_id: str) -> Response:
         request_id=request_id,
         violations=error.violations,
     )
-    if isinstance(error, NotAuthenticatedError):
-        response.headers["WWW-Authenticate"] = 'Bearer realm="strongroom"'
-    if isinstance(error, UnavailableError):
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
-    return response
 
 
-def problem(
+def problem(status: int, code: str, title: str, detail: str, *, request_id: str) -> Response:
+    """Make a problem that is none of core's errors."""
+    return _response(_members(status, code, title, detail, request_id=request_id))
+
+
+def _response(members: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(members), status=members["status"], content_type=PROBLEM_TYPE)
+
+
+def _members(
     status: int, code: str, title: str, detail: str, *, request_id: str, violations: Sequence[Violation] = ()
-) -> Response:
-    """Make a problem from its parts."""
+) -> dict[str, Any]:
     members: dict[str, Any] = {
         "type": f"urn:strongroom:error:{code}",
         "title": title,
@@ -89,4 +122,4 @@ def problem(
             {"pointer": item.pointer, "code": item.code} | ({"detail": item.detail} if item.detail else {})
             for item in violations
         ]
-    return Response(orjson.dumps(members), status=status, content_type=PROBLEM_TYPE)
+    return members

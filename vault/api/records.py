@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from apiflask import APIBlueprint
 from flask import Response, request
 
@@ -19,14 +21,18 @@ from vault.api.bodies import (
     text_member,
     time_member,
 )
+from vault.api.bulk import add_bulk_route
 from vault.api.caller import current_caller
+from vault.api.idempotency import REPLAYED_HEADER, claimed
 from vault.api.services import Services
 from vault.api.spec import Operation, describe
 from vault.audit.events import Action
 from vault.core.errors import UnprocessableError, Violation
 from vault.core.ports import Page, RecordKey
-from vault.core.reading import Lookup, View
-from vault.core.records import NewDocument
+from vault.core.reading import Lookup
+from vault.core.record_drafts import NewDocument
+from vault.core.records import Created
+from vault.core.releases import View
 from vault.core.tokens import parse_token, token_text
 
 _WRITE_REFUSALS = (400, 404, 409, 410, 412, 413, 415, 422, 428)
@@ -38,6 +44,7 @@ def records_blueprint(services: Services) -> APIBlueprint:
         "records", __name__, url_prefix="/v1/collections/<collection>/records", tag="records"
     )
     _writing(blueprint, services)
+    add_bulk_route(blueprint, services)
     _reading(blueprint, services)
     _erasing(blueprint, services)
     return blueprint
@@ -53,15 +60,27 @@ def _writing(blueprint: APIBlueprint, services: Services) -> None:
             output=models.RecordMetadata,
             status=201,
             body=models.NewRecord,
-            headers=models.PurposeHeader,
-            refusals=(400, 404, 409, 413, 415, 422),
+            headers=models.CreateHeaders,
+            refusals=(400, 404, 409, 410, 413, 415, 422),
+            takes_idempotency_key=True,
         ),
     )
     def create(collection: str) -> Response:
         caller = current_caller()
-        row = services.records.create(caller, collection, _new_document())
-        location = f"/v1/collections/{collection}/records/{token_text(row.token)}"
-        return answers.answer(answers.metadata(row), 201, {"Location": location, **answers.etag(row)})
+        body = read_body()
+        document = _new_document(body)
+        with claimed(services, caller, [body]) as claim:
+            if claim is None:
+                created = Created(services.records.create(caller, collection, document))
+            else:
+                created = services.records.create_once(caller, collection, document, claim)
+        row = created.row
+        headers = {"Location": f"/v1/collections/{collection}/records/{token_text(row.token)}"}
+        if created.is_unchanged:
+            headers |= answers.etag(row)
+        if created.is_replay:
+            headers[REPLAYED_HEADER] = "true"
+        return answers.answer(answers.metadata(row), 201, headers)
 
     @blueprint.put("/<token>")
     @describe(
@@ -78,7 +97,7 @@ def _writing(blueprint: APIBlueprint, services: Services) -> None:
     def replace(collection: str, token: str) -> Response:
         caller = current_caller()
         key = RecordKey(caller.tenant, collection, parse_token(token))
-        row = services.records.replace(caller, key, _new_document(), if_match=if_match())
+        row = services.records.replace(caller, key, _new_document(read_body()), if_match=if_match())
         return answers.answer(answers.metadata(row), 200, answers.etag(row))
 
     @blueprint.patch("/<token>")
@@ -219,8 +238,8 @@ def _erasing(blueprint: APIBlueprint, services: Services) -> None:
         return answers.answer(body)
 
 
-def _new_document() -> NewDocument:
-    body = read_members(read_body(), allowed=("data", "expires_at", "region"), required=("data",))
+def _new_document(body: Any) -> NewDocument:
+    read_members(body, allowed=("data", "expires_at", "region"), required=("data",))
     return NewDocument(
         data=body["data"], expires_at=time_member(body, "expires_at"), region=text_member(body, "region")
     )

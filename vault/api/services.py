@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from vault.core.audit_search import AuditSearch
 from vault.core.authentication import Authentication
+from vault.core.bulk import Bulk
 from vault.core.census import Census
 from vault.core.collections import Collections
 from vault.core.erasure import Erasures
+from vault.core.idempotency import Idempotency
 from vault.core.readiness import Readiness
 from vault.core.reading import Reading
 from vault.core.records import Records
 from vault.core.trail import AuditTrail
+from vault.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,18 @@ class Services:
     Attributes:
         census: what depends on each key version.
         readiness: proves that keys and store work.
+        metrics: the numbers of this process; None lets the rim keep numbers of its own.
     """
 
     authentication: Authentication
     collections: Collections
     records: Records
+    bulk: Bulk
+    idempotency: Idempotency
     reading: Reading
     erasures: Erasures
     census: Census
     audit: AuditSearch
     trail: AuditTrail
     readiness: Callable[[], Readiness]
+    metrics: Metrics | None = None

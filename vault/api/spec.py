@@ -29,6 +29,7 @@ REASONS = {
     413: "Over a size limit",
     415: "Another content type is needed",
     422: "Breaks the schema or a rule; each violation with its JSON pointer",
+    500: "Stored bytes are not what the vault wrote",
     428: "The collection demands If-Match",
     503: "Keys, store or audit cannot be reached; see Retry-After",
 }
@@ -42,23 +43,27 @@ class Operation:
         action: what a refused request is audited as; None for views that need no credential.
         summary: one line.
         output: the body of the successful answer.
+        media_type: of a successful answer that is text and not JSON.
         status: its status.
         query: query parameters.
         body: the JSON body.
         headers: request headers.
         refusals: the statuses with which it can refuse, beyond 401, 403 and 503.
         also: other statuses that come with ``output``, and what each means.
+        takes_idempotency_key: whether the rim lets an Idempotency-Key through.
     """
 
     action: Action | None
     summary: str
     output: type[BaseModel] | None = None
+    media_type: str | None = None
     status: int = 200
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     headers: type[BaseModel] | None = None
     refusals: tuple[int, ...] = ()
     also: Mapping[int, str] = field(default_factory=dict)
+    takes_idempotency_key: bool = False
 
 
 def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], View]:
@@ -77,7 +82,10 @@ def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], 
             status: {"description": REASONS[status], "content": _PROBLEM}
             for status in sorted({*operation.refusals, *secured})
         }
-        if operation.output is None:
+        if operation.media_type is not None:
+            text = {operation.media_type: {"schema": {"type": "string"}}}
+            responses[operation.status] = {"description": "Done", "content": text}
+        elif operation.output is None:
             responses[operation.status] = {"description": "Done"}
         else:
             schema = {"$ref": f"#/components/schemas/{operation.output.__name__}"}
@@ -90,6 +98,7 @@ def describe(blueprint: APIBlueprint, operation: Operation) -> Callable[[View], 
         # The notes move to the bare view; the wrappers that carry them here would read and render a second time.
         view._spec = noted._spec  # type: ignore[attr-defined]  # noqa: SLF001  # where APIFlask looks for them
         view.query_names = frozenset(operation.query.model_fields if operation.query else ())  # type: ignore[attr-defined]  # the rim refuses others
+        view.takes_idempotency_key = operation.takes_idempotency_key  # type: ignore[attr-defined]  # the same
         view.action = operation.action  # type: ignore[attr-defined]  # the rim reads it for the audit log
         return view
 

@@ -15,6 +15,7 @@ class Action(enum.StrEnum):
     RECORD_UPDATE = "record.update"
     RECORD_ERASE = "record.erase"
     RECORD_LOOKUP = "record.lookup"
+    RECORD_REHEARSE = "record.rehearse"
     ERASURE_READ = "erasure.read"
     COLLECTION_DEFINE = "collection.define"
     COLLECTION_READ = "collection.read"
@@ -51,7 +52,7 @@ class AuditEvent:
         principal: who called; None if nobody was authenticated.
         credential: the public id of the credential, hexadecimal.
         reason: the problem code, when it was refused or failed; ``expired`` when a write erased an expired
-            record to take over its value.
+            record to take over its value; ``replayed`` when a request with an Idempotency-Key was answered again.
         collection: the collection's name, when it exists.
         token: the record, 16 bytes.
         generation: the record's generation that was written or released.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vault.audit.events import Action, Result
-from vault.core.keyrings import Keyring, Keyrings
+from vault.core.keyring_loading import Keyring
+from vault.core.keyrings import Keyrings
 from vault.core.policy import Caller, authorize
 from vault.core.ports import KeyStore
 from vault.core.rows import KeyVersionRow

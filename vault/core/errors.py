@@ -189,6 +189,19 @@ class DuplicateValueError(ConflictError):
         self.fields = tuple(fields)
 
 
+class InFlightError(ConflictError):
+    """A twin of this request, with the same Idempotency-Key, is being carried out (409 + Retry-After)."""
+
+    code = "idempotency-in-flight"
+    title = "The same request is being carried out"
+    retry_after_seconds = 1
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is being carried out; send it again in a second."
+        )
+
+
 class RecordErasedError(VaultError):
     """The record was erased (410)."""
 

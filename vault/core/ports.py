@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from vault.core.receipts import Receipt
 from vault.core.rows import (
     AuditRow,
     CollectionRow,
@@ -24,6 +25,9 @@ from vault.core.rows import (
     Row,
     StoredKeyRow,
 )
+
+if TYPE_CHECKING:
+    from vault.core.batches import Batch, Outcome
 
 R = TypeVar("R", bound=Row)
 
@@ -40,26 +44,44 @@ class StaleWriteError(Exception):
     """The database refused a write because what it was computed from has changed; compute it again.
 
     Args:
-        cause: ``keys`` (a key version may not be written any more), ``schema`` (the collection was redefined)
-            or ``record`` (the row was changed in between).
+        cause: ``keys`` (a key version may not be written any more), ``schema`` (the collection was redefined),
+            ``record`` (the row was changed in between) or ``expired`` (a unique value belongs to a record whose
+            time is over).
+        tokens: those expired records.
     """
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, tokens: Sequence[bytes] = ()) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.tokens = tuple(tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The record that holds a unique value: its token, and until when it lives (UTC microseconds or None)."""
+
+    token: bytes
+    expires_at: int | None
 
 
 class DuplicateIndexError(Exception):
     """A unique index refused the write; nothing of it was kept.
 
     Args:
-        holders: every field whose value is taken, in the order of the index rows, with the token of the record
-            that holds it.
+        holders: every field whose value is taken, in the order of the index rows, with the record that holds it.
     """
 
-    def __init__(self, holders: Mapping[str, bytes]) -> None:
+    def __init__(self, holders: Mapping[str, Holder]) -> None:
         super().__init__(", ".join(holders))
         self.holders = dict(holders)
+
+    def expired(self, now: int) -> list[bytes]:
+        """The tokens of holders whose time is over: their values are free to whoever erases them first."""
+        return [
+            holder.token
+            for holder in self.holders.values()
+            if holder.expires_at is not None and holder.expires_at <= now
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +123,7 @@ class RecordWrite:
         entry: the audit entry, signed.
         history_limit: how many earlier generations the collection keeps.
         history: the row being replaced, as it goes into the history; None if none is kept.
+        receipt: what is remembered of the request, if it had an Idempotency-Key.
     """
 
     record: RecordRow
@@ -108,6 +131,7 @@ class RecordWrite:
     entry: AuditRow
     history_limit: int = 0
     history: RecordHistoryRow | None = None
+    receipt: Receipt | None = None
 
 
 class RecordStore(Protocol):
@@ -117,8 +141,24 @@ class RecordStore(Protocol):
         """Commit a new record.
 
         Raises:
+            ReceiptExistsError: a twin of the request committed first.
             DuplicateIndexError: a unique value is taken.
             StaleWriteError: the key version or schema version may not be written any more.
+        """
+        ...
+
+    def batch(self, batch: Batch) -> list[Outcome]:
+        """Carry out prepared operations in their order, in one transaction.
+
+        A refused operation leaves nothing but its entry, unless the batch is atomic.
+
+        Returns:
+            What became of each operation.
+
+        Raises:
+            BatchRefusedError: the batch is atomic and an operation was refused; nothing was kept.
+            ReceiptExistsError: a twin of the request committed first; nothing was kept.
+            StaleWriteError: a plan does not fit any more; nothing was kept.
         """
         ...
 
@@ -141,6 +181,10 @@ class RecordStore(Protocol):
 
     def find(self, key: RecordKey) -> RecordRow | None:
         """Fetch a row without an entry: for work that shows nothing of it to anyone."""
+        ...
+
+    def find_many(self, tenant: str, collection: str, tokens: Sequence[bytes]) -> dict[bytes, RecordRow]:
+        """Fetch rows by token without entries, as of one moment; those that do not exist are left out."""
         ...
 
     def read_for(

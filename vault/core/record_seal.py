@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
 
+from keyproviders.interface import SecretBytes
 from vault.core.collections import Definition
 from vault.core.content import Content
 from vault.core.context import FORMAT_VERSION, RecordContext
-from vault.core.errors import IntegrityError
-from vault.core.keyrings import Keyrings
+from vault.core.errors import IntegrityError, VaultError
+from vault.core.keyrings import Keyrings, NewDataKey, StoredDataKey
 from vault.core.rows import IndexRow, RecordRow
 from vault.core.schema import IndexedField
 from vault.core.sealing import open_sealed, seal
@@ -26,6 +27,7 @@ class RecordDraft:
         token: 16 bytes.
         generation: the user's version number.
         content: the document, its region and its normalised values.
+        plaintext: the same, encoded.
         created_at: UTC microseconds.
         updated_at: UTC microseconds.
         expires_at: UTC microseconds, or None.
@@ -36,11 +38,20 @@ class RecordDraft:
     token: bytes
     generation: int
     content: Content
+    plaintext: bytes
     created_at: int
     updated_at: int
     expires_at: int | None
     seal_epoch: int = 1
     revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRecord:
+    """A signed row and its signed index rows."""
+
+    row: RecordRow
+    index: list[IndexRow]
 
 
 class RecordSealer:
@@ -53,26 +64,40 @@ class RecordSealer:
     def __init__(self, keyrings: Keyrings) -> None:
         self._keyrings = keyrings
 
-    def seal(self, draft: RecordDraft, definition: Definition) -> tuple[RecordRow, list[IndexRow]]:
-        """Seal a draft under a fresh data key, and make its index rows; all signed.
+    def seal(self, drafts: Sequence[RecordDraft], definition: Definition) -> list[SealedRecord]:
+        """Seal each draft under a fresh data key of its own, and make its index rows; all signed.
 
         Raises:
-            UnavailableError: no data key can be had just now.
-            TooLargeError: the document is over its limit.
+            UnavailableError: no data keys can be had just now.
         """
         collection = definition.row
-        plaintext = draft.content.to_bytes()
-        context = RecordContext(
-            tenant=collection.tenant,
-            collection=collection.name,
-            token=draft.token,
-            generation=draft.generation,
-            seal_epoch=draft.seal_epoch,
-            schema_version=definition.version,
-        )
-        data_key = self._keyrings.new_data_key(collection.tenant, collection.keyring, context)
+        contexts = [
+            RecordContext(
+                tenant=collection.tenant,
+                collection=collection.name,
+                token=draft.token,
+                generation=draft.generation,
+                seal_epoch=draft.seal_epoch,
+                schema_version=definition.version,
+            )
+            for draft in drafts
+        ]
+        data_keys = self._keyrings.new_data_keys(collection.tenant, collection.keyring, contexts)
+        return [
+            self._sealed(draft, definition, data_key, context)
+            for draft, data_key, context in zip(drafts, data_keys, contexts, strict=True)
+        ]
+
+    def _sealed(
+        self,
+        draft: RecordDraft,
+        definition: Definition,
+        data_key: NewDataKey,
+        context: RecordContext,
+    ) -> SealedRecord:
+        collection = definition.row
         try:
-            sealed = seal(plaintext, dek=data_key.dek, context=context)
+            sealed = seal(draft.plaintext, dek=data_key.dek, context=context)
         finally:
             data_key.dek.wipe()
         row = RecordRow(
@@ -94,7 +119,9 @@ class RecordSealer:
             expires_at=draft.expires_at,
         )
         ring = self._keyrings.get(collection.tenant, collection.keyring)
-        return ring.authenticator.sign(row), self.index_rows(draft.token, draft.content, definition)
+        return SealedRecord(
+            ring.authenticator.sign(row), self.index_rows(draft.token, draft.content, definition)
+        )
 
     def index_rows(self, token: bytes, content: Content, definition: Definition) -> list[IndexRow]:
         """Make the signed index rows that belong to a record's content."""
@@ -116,36 +143,67 @@ class RecordSealer:
         ]
 
     def open(self, row: RecordRow) -> Content:
-        """Unwrap a row's data key and open its document. The row's MAC has been checked.
+        """Open one row; see :meth:`open_all`.
 
         Raises:
             UnavailableError: the provider cannot be reached.
             IntegrityError: key, context or bytes are not those of the seal.
         """
-        if row.wrapped_dek is None or row.sealed_document is None or row.format != FORMAT_VERSION:
-            raise IntegrityError("seal-format", where=row.where())
-        context = RecordContext(
-            tenant=row.tenant,
-            collection=row.collection,
-            token=row.token,
-            generation=row.generation,
-            seal_epoch=row.seal_epoch,
-            schema_version=row.schema_version,
+        (result,) = self.open_all([row])
+        if isinstance(result, VaultError):
+            raise result
+        return result
+
+    def open_all(self, rows: Sequence[RecordRow]) -> list[Content | VaultError]:
+        """Unwrap the data keys of rows whose MAC has been checked, and open their documents.
+
+        Returns:
+            For each its content, or why it does not open: ``UnavailableError`` or ``IntegrityError``.
+        """
+        stored = [_stored_data_key(row) for row in rows]
+        unwrapped = iter(self._keyrings.unwrap([key for key in stored if not isinstance(key, VaultError)]))
+        return [
+            key if isinstance(key, VaultError) else _opened(row, next(unwrapped))
+            for row, key in zip(rows, stored, strict=True)
+        ]
+
+
+def _stored_data_key(row: RecordRow) -> StoredDataKey | VaultError:
+    if row.wrapped_dek is None or row.sealed_document is None or row.format != FORMAT_VERSION:
+        return IntegrityError("seal-format", where=row.where())
+    return StoredDataKey(
+        tenant=row.tenant,
+        keyring=row.keyring,
+        key_version=row.key_version,
+        wrapped=row.wrapped_dek,
+        context=_context_of(row),
+        where=row.where(),
+    )
+
+
+def _opened(row: RecordRow, dek: SecretBytes | VaultError) -> Content | VaultError:
+    if isinstance(dek, VaultError):
+        return dek
+    try:
+        plaintext = open_sealed(
+            row.sealed_document or b"", dek=dek, context=_context_of(row), where=row.where()
         )
-        dek = self._keyrings.unwrap(
-            row.tenant,
-            row.keyring,
-            key_version=row.key_version,
-            wrapped=row.wrapped_dek,
-            context=context,
-            where=row.where(),
-        )
-        try:
-            return Content.from_bytes(
-                open_sealed(row.sealed_document, dek=dek, context=context, where=row.where())
-            )
-        finally:
-            dek.wipe()
+        return Content.from_bytes(plaintext)
+    except VaultError as error:
+        return error
+    finally:
+        dek.wipe()
+
+
+def _context_of(row: RecordRow) -> RecordContext:
+    return RecordContext(
+        tenant=row.tenant,
+        collection=row.collection,
+        token=row.token,
+        generation=row.generation,
+        seal_epoch=row.seal_epoch,
+        schema_version=row.schema_version,
+    )
 
 
 def indexed_values(content: Content, definition: Definition) -> Iterator[tuple[IndexedField, str]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from vault.audit.events import Action, AuditEvent, Result
 from vault.core.documents import dump_json
-from vault.core.keyrings import Keyring
+from vault.core.keyring_loading import Keyring
 from vault.core.policy import Caller
 from vault.core.rows import KeyState, RecordRow
 from vault.core.trail import event_of

@@ -7,7 +7,7 @@ only the values do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from peewee import Database, Select, Value, fn
@@ -46,6 +46,11 @@ class Statement:
         """Execute with these values and return the driver's cursor."""
         bound = [values[item] if isinstance(item, _Slot) else item for item in self._parameters]
         return database.execute_sql(self.sql, bound)
+
+    def run_all(self, database: Database, many: Sequence[Mapping[str, Any]]) -> None:
+        """Execute once for each set of values."""
+        for values in many:
+            self.run(database, values)
 
 
 class RowMapper(Generic[R]):

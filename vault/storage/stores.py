@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from vault.storage.audit import SqlAuditStore
 from vault.storage.collections import SqlCollectionStore
 from vault.storage.credentials import SqlCredentialStore
+from vault.storage.expiry import SqlExpiryStore
+from vault.storage.forgetting import SqlForgettingStore
 from vault.storage.inspection import SqlInspector
+from vault.storage.jobs import SqlJobStore
 from vault.storage.keys import SqlKeyStore
+from vault.storage.processes import SqlProcessStore
+from vault.storage.receipts import SqlReceiptStore
 from vault.storage.records import SqlRecordStore
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.tables import MODELS
@@ -24,6 +29,11 @@ class Stores:
     credentials: SqlCredentialStore
     audit: SqlAuditStore
     inspector: SqlInspector
+    receipts: SqlReceiptStore
+    jobs: SqlJobStore
+    expiry: SqlExpiryStore
+    forgetting: SqlForgettingStore
+    processes: SqlProcessStore
 
 
 def open_stores(engine: SqliteEngine) -> Stores:
@@ -37,4 +47,9 @@ def open_stores(engine: SqliteEngine) -> Stores:
         credentials=SqlCredentialStore(engine),
         audit=SqlAuditStore(engine),
         inspector=SqlInspector(engine),
+        receipts=SqlReceiptStore(engine),
+        jobs=SqlJobStore(engine),
+        expiry=SqlExpiryStore(engine),
+        forgetting=SqlForgettingStore(engine),
+        processes=SqlProcessStore(engine),
     )

@@ -16,7 +16,7 @@ from keyproviders.memory import MemoryKeyAdministration, MemoryProviderType
 from vault import bootstrap
 from vault.config import load_configuration
 from vault.core.policy import Caller
-from vault.core.records import NewDocument
+from vault.core.record_drafts import NewDocument
 from vault.core.rows import KeyState, KeyVersionRow, RecordRow, Row, StoredKeyRow
 from vault.storage.statements import RowMapper
 

@@ -11,8 +11,8 @@ from vault.core.audit_search import AuditCriteria
 from vault.core.errors import DuplicateValueError, RecordErasedError
 from vault.core.policy import DEFAULT_TENANT
 from vault.core.ports import Page, RecordKey
-from vault.core.reading import View
-from vault.core.records import NewDocument
+from vault.core.record_drafts import NewDocument
+from vault.core.releases import View
 
 if TYPE_CHECKING:
     from conftest import Lab

@@ -18,7 +18,8 @@ from vault.core.context import RecordContext
 from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
 from vault.core.keyrings import Keyrings
 from vault.core.ports import Page, RecordKey
-from vault.core.reading import Lookup, View
+from vault.core.reading import Lookup
+from vault.core.releases import View
 from vault.core.rows import KeyState
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import pytest
 from vault.core.errors import UnprocessableError
 from vault.core.policy import DEFAULT_TENANT
 from vault.core.ports import Page, RecordKey
-from vault.core.reading import Lookup, View
-from vault.core.records import NewDocument
+from vault.core.reading import Lookup
+from vault.core.record_drafts import NewDocument
+from vault.core.releases import View
 
 if TYPE_CHECKING:
     from conftest import Lab

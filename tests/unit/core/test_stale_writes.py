@@ -15,7 +15,7 @@ from vault.core.collections import Settings
 from vault.core.context import StoredKeyContext
 from vault.core.errors import UnavailableError
 from vault.core.ports import RecordKey, RecordWrite, StaleWriteError
-from vault.core.records import NewDocument
+from vault.core.record_drafts import NewDocument
 from vault.core.rows import KeyState, RecordRow
 from vault.core.sealing import open_sealed, seal
 from vault.storage.records import SqlRecordStore

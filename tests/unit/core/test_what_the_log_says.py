@@ -10,7 +10,7 @@ from vault.core.audit_ports import AuditCriteria
 from vault.core.audit_search import Person
 from vault.core.errors import IntegrityError
 from vault.core.ports import Page, RecordKey
-from vault.core.records import NewDocument
+from vault.core.record_drafts import NewDocument
 
 if TYPE_CHECKING:
     from conftest import Lab  # tests/unit/core/conftest.py

@@ -1,0 +1,196 @@
+"""Loading keyrings: from rows to keys that work, every row checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from keyproviders.errors import (
+    KeyNotFoundError,
+    KeyProviderError,
+    KeyVersionRetiredError,
+    ProviderUnavailableError,
+    WrappedKeyRejectedError,
+)
+from keyproviders.interface import KeyProvider, SecretBytes, UnwrapItem, WrappedKey
+from vault.core.blind_index import BlindIndex
+from vault.core.context import StoredKeyContext
+from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError, VaultError
+from vault.core.idempotency import RequestHasher
+from vault.core.ports import KeyStore
+from vault.core.row_mac import RowAuthenticator
+from vault.core.row_shape import check_shape
+from vault.core.rows import KeyPurpose, KeyringRow, KeyState, KeyVersionRow, StoredKeyRow
+from vault.core.sealing import open_sealed
+
+UNWRAPPABLE = frozenset({KeyState.PENDING, KeyState.ACTIVE, KeyState.DEACTIVATED})
+"""States whose versions still open what they wrapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """One keyring as of the last load; immutable, so a request sees one consistent state.
+
+    Attributes:
+        row: where new versions are made.
+        versions: the keyring's versions by our number.
+        active: the version that wraps now.
+        index: makes the tags of this keyring's collections.
+        authenticator: signs and checks rows.
+        canary: a wrapped key that is known to be good, for proofs of life.
+        requests: makes the hashes of requests with an Idempotency-Key.
+    """
+
+    row: KeyringRow
+    versions: Mapping[int, KeyVersionRow]
+    active: KeyVersionRow
+    index: BlindIndex
+    authenticator: RowAuthenticator
+    canary: UnwrapItem
+    requests: RequestHasher
+
+
+class KeyringLoader:
+    """Builds the keyrings from rows; each step needs the one before."""
+
+    def __init__(self, store: KeyStore, providers: Mapping[str, KeyProvider]) -> None:
+        self._providers = providers
+        self._keyrings = store.keyrings()
+        versions = store.key_versions()
+        self._stored = store.stored_keys()
+        for row in (*self._keyrings, *versions, *self._stored):
+            check_shape(row)
+        self._versions = {(row.tenant, row.keyring, row.version): row for row in versions}
+
+    def rings(self) -> dict[tuple[str, str], Keyring]:
+        """All keyrings by tenant and name.
+
+        Raises:
+            UnavailableError: a provider cannot be reached.
+            MisconfiguredError: a provider is missing, or holds other keys than this vault was made with.
+            IntegrityError: a row is not what the vault wrote.
+        """
+        keys = {row.key_id: self._open(row) for row in self._stored if row.state in UNWRAPPABLE}
+        mac_keys = {row.key_id: keys[row.key_id] for row in self._stored_for(KeyPurpose.MAC)}
+        rings = {(row.tenant, row.name): self._ring(row, keys, mac_keys) for row in self._keyrings}
+        if not rings:
+            raise MisconfiguredError("The database holds no keyring; create the vault with: strongroom init")
+        return rings
+
+    def _stored_for(self, purpose: KeyPurpose) -> list[StoredKeyRow]:
+        return [row for row in self._stored if row.purpose == purpose and row.state in UNWRAPPABLE]
+
+    def _ring(
+        self, row: KeyringRow, keys: Mapping[int, SecretBytes], mac_keys: Mapping[int, SecretBytes]
+    ) -> Keyring:
+        mac_row = self._active_stored(row, KeyPurpose.MAC)
+        index_row = self._active_stored(row, KeyPurpose.INDEX)
+        authenticator = RowAuthenticator(mac_keys, mac_row.key_id)
+        versions = {
+            version.version: version
+            for version in self._versions.values()
+            if (version.tenant, version.keyring) == (row.tenant, row.name)
+        }
+        stored = [key for key in self._stored if (key.tenant, key.keyring) == (row.tenant, row.name)]
+        for authenticated in (row, *versions.values(), *stored):
+            authenticator.check(authenticated)
+        active = [version for version in versions.values() if version.state == KeyState.ACTIVE]
+        if len(active) != 1:
+            raise IntegrityError("key-version", where=f"keyring {row.name}: {len(active)} active versions")
+        return Keyring(
+            row=row,
+            versions=versions,
+            active=active[0],
+            index=BlindIndex(index_row.key_id, keys[index_row.key_id]),
+            authenticator=authenticator,
+            canary=self._item(mac_row),
+            requests=RequestHasher(mac_keys, mac_row.key_id),
+        )
+
+    def _active_stored(self, ring: KeyringRow, purpose: KeyPurpose) -> StoredKeyRow:
+        for row in self._stored:
+            if (row.tenant, row.keyring, row.purpose, row.state) == (
+                ring.tenant,
+                ring.name,
+                purpose,
+                KeyState.ACTIVE,
+            ):
+                return row
+        raise IntegrityError("stored-key", where=f"keyring {ring.name} has no active {purpose} key")
+
+    def _open(self, row: StoredKeyRow) -> SecretBytes:
+        try:
+            (result,) = self._provider(row).unwrap([self._item(row)])
+            if isinstance(result, KeyProviderError):
+                raise result
+        except (WrappedKeyRejectedError, KeyNotFoundError) as error:
+            raise MisconfiguredError(
+                f"Key provider '{error.provider}' does not open this vault's keys: it holds other keys than those "
+                "this vault was made with (a foreign or older key file?), or the stored keys were tampered with. "
+                f"First found at {row.where()}."
+            ) from error
+        except KeyProviderError as error:
+            raise_for(error, where=row.where())
+        context = _stored_key_context(row)
+        return SecretBytes(open_sealed(row.sealed_key, dek=result, context=context, where=row.where()))
+
+    def _item(self, row: StoredKeyRow) -> UnwrapItem:
+        wrapped = wrapped_key(self._version(row), row.wrapped_dek)
+        return UnwrapItem(wrapped=wrapped, context=_stored_key_context(row).associated_data())
+
+    def _provider(self, row: StoredKeyRow) -> KeyProvider:
+        return provider_of(self._version(row), self._providers)
+
+    def _version(self, row: StoredKeyRow) -> KeyVersionRow:
+        version = self._versions.get((row.tenant, row.keyring, row.key_version))
+        if version is None or version.state not in UNWRAPPABLE:
+            raise IntegrityError("key-version", where=row.where())
+        return version
+
+
+def _stored_key_context(row: StoredKeyRow) -> StoredKeyContext:
+    return StoredKeyContext(
+        purpose=row.purpose, tenant=row.tenant, keyring=row.keyring, key_id=row.key_id, version=row.version
+    )
+
+
+def wrapped_key(version: KeyVersionRow, blob: bytes) -> WrappedKey:
+    """A stored wrapped key as its provider takes it."""
+    return WrappedKey(
+        key=version.provider_key, version=version.provider_version, algorithm=version.algorithm, blob=blob
+    )
+
+
+def provider_of(version: KeyVersionRow, providers: Mapping[str, KeyProvider]) -> KeyProvider:
+    """The provider that holds a key version.
+
+    Raises:
+        MisconfiguredError: the configuration has no such provider.
+    """
+    provider = providers.get(version.provider)
+    if provider is None:
+        raise MisconfiguredError(
+            f"{version.where()} is held by key provider '{version.provider}', which the configuration does not "
+            f"have; add a table [providers.{version.provider}]."
+        )
+    return provider
+
+
+def raise_for(error: KeyProviderError, *, where: str) -> NoReturn:
+    """Raise what a provider's error means here; see :func:`error_for`."""
+    raise error_for(error, where=where) from error
+
+
+def error_for(error: KeyProviderError, *, where: str) -> VaultError:
+    """What a provider's error means here: ``IntegrityError`` or ``UnavailableError``."""
+    if isinstance(error, WrappedKeyRejectedError):
+        return IntegrityError("wrapped-dek", where=where)
+    if isinstance(error, KeyVersionRetiredError):
+        return IntegrityError("key-version", where=where)
+    wait = error.retry_after_seconds if isinstance(error, ProviderUnavailableError) else None
+    return UnavailableError(
+        f"Key provider '{error.provider}' does not answer as it should; nothing was written.",
+        code="keys-unavailable",
+        retry_after_seconds=max(1, round(wait or 1)),
+    )

@@ -1,0 +1,118 @@
+"""What is done to a record inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from peewee import Database
+
+from vault.core.ports import (
+    DuplicateIndexError,
+    Holder,
+    Page,
+    RecordKey,
+    RecordWrite,
+    StaleWriteError,
+    TagQuery,
+)
+from vault.core.rows import AuditRow, IndexRow, RecordRow
+from vault.storage.receipts import ReceiptStatements
+from vault.storage.record_statements import RecordStatements
+
+
+class RecordTransaction:
+    """Steps for a transaction that somebody else opened and will commit."""
+
+    def __init__(self) -> None:
+        self.sql = RecordStatements()
+        self.receipts = ReceiptStatements()
+
+    def create(self, database: Database, write: RecordWrite) -> None:
+        """Insert a record and its index rows."""
+        values = self.sql.records.values(write.record)
+        if self.sql.insert_record.run(database, values).rowcount != 1:
+            raise self._why_stale(database, write.record)
+        self._insert_index(database, write)
+
+    def replace(self, database: Database, write: RecordWrite, previous: RecordRow) -> None:
+        """Put the next generation in the place of ``previous``."""
+        values = self.sql.records.values(write.record) | _identity(previous)
+        if self.sql.replace_record.run(database, values).rowcount != 1:
+            raise self._why_stale(database, write.record)
+        self.sql.delete_index.run(database, values)
+        self._insert_index(database, write)
+        if write.history is not None:
+            self.sql.insert_history.run(database, self.sql.history.values(write.history))
+        oldest_kept = write.record.generation - write.history_limit
+        self.sql.trim_history.run(database, values | {"oldest_kept": oldest_kept})
+
+    def erase(self, database: Database, tombstone: RecordRow, previous: RecordRow) -> None:
+        """Put the tombstone in the place of ``previous``; delete what else tells of the record."""
+        values = self.sql.records.values(tombstone) | _identity(previous)
+        if self.sql.erase_record.run(database, values).rowcount != 1:
+            raise StaleWriteError("record")
+        self.sql.delete_index.run(database, values)
+        self.sql.trim_history.run(database, values | {"oldest_kept": tombstone.generation + 1})
+        self.receipts.blank(database, tombstone)
+
+    def find(self, database: Database, key: RecordKey) -> RecordRow | None:
+        """Fetch the current row."""
+        return self.sql.records.one(self.sql.find_record.run(database, _address(key)))
+
+    def generation(self, database: Database, current: RecordRow, wanted: int | None) -> RecordRow | None:
+        """The wanted generation of a record: the current row, one from its history, or None if it is not kept."""
+        if wanted in (None, current.generation):
+            return current
+        address = RecordKey(current.tenant, current.collection, current.token)
+        return self.sql.history.one(
+            self.sql.find_history.run(database, _address(address) | {"generation": wanted})
+        )
+
+    def lookup(
+        self, database: Database, query: TagQuery, now: int, page: Page
+    ) -> list[tuple[IndexRow, RecordRow]]:
+        """Find live records by tag."""
+        width = len(self.sql.index.read_names)
+        values = tag_values(query) | {"now": now, "after": page.after, "limit": page.limit}
+        return [
+            (self.sql.index.row(columns[:width]), self.sql.records.row(columns[width:]))
+            for columns in self.sql.find_by_tag.run(database, values).fetchall()
+        ]
+
+    def append(self, database: Database, entries: Sequence[AuditRow]) -> None:
+        """Insert audit entries."""
+        self.sql.append_entry.run_all(database, [self.sql.audit.values(entry) for entry in entries])
+
+    def _insert_index(self, database: Database, write: RecordWrite) -> None:
+        for row in write.index:
+            if self.sql.insert_index.run(database, self.sql.index.values(row)).rowcount != 1:
+                # Either another record holds a unique value or the index key may not be written any more.
+                found = ((other.field, self._holder(database, other)) for other in write.index)
+                holders = {field: holder for field, holder in found if holder is not None}
+                raise DuplicateIndexError(holders) if holders else StaleWriteError("keys")
+
+    def _holder(self, database: Database, row: IndexRow) -> Holder | None:
+        found = self.sql.holder_of.run(database, self.sql.index.values(row)).fetchone()
+        return None if found is None else Holder(*found)
+
+    def _why_stale(self, database: Database, row: RecordRow) -> StaleWriteError:
+        values = self.sql.records.values(row)
+        if self.sql.is_key_writable.run(database, values).fetchone() is None:
+            return StaleWriteError("keys")
+        if self.sql.is_schema_current.run(database, values).fetchone() is None:
+            return StaleWriteError("schema")
+        return StaleWriteError("record")
+
+
+def _address(key: RecordKey) -> dict[str, Any]:
+    return {"tenant": key.tenant, "collection": key.collection, "token": key.token}
+
+
+def _identity(previous: RecordRow) -> dict[str, Any]:
+    return {"previous_id": previous.id, "previous_revision": previous.revision}
+
+
+def tag_values(query: TagQuery) -> dict[str, Any]:
+    """What a look-up by tag is bound to."""
+    return {name: getattr(query, name) for name in TagQuery.__slots__}
