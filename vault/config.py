@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -114,6 +114,13 @@ class KeyringSection(_Section):
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
+class Logs(_Section):
+    """What the processes write to standard error."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
 class _SectionVariables(EnvSettingsSource):
     """Only STRONGROOM_SECTION__KEY: without the filter STRONGROOM_SERVER would be read as the whole section."""
 
@@ -132,6 +139,7 @@ class Settings(BaseSettings):
     database: Database = Database()
     providers: dict[Name, Provider] = {"disk": Provider.model_validate({"type": "file", "path": KEY_FILE})}
     keyrings: dict[Name, KeyringSection] = {"default": KeyringSection(provider="disk", key="records")}
+    logs: Logs = Logs()
 
     @classmethod
     def settings_customise_sources(

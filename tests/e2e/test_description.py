@@ -133,6 +133,8 @@ class Asking:
     def ask_all(self) -> dict[tuple[str, str], set[int]]:
         for path in ("/healthz", "/readyz", "/v1/collections", "/v1/keyrings"):
             self.ask("get", path, expect=200)
+        self.ask("get", "/metrics", expect=200)
+        self.ask("get", "/metrics", expect=403, headers={"X-Forwarded-For": "192.0.2.1"})
         self.ask_collections()
         self.ask_with_bad_bodies()
         self.ask_records()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
-from pathlib import Path
 from typing import Any
 
 from apiflask import APIFlask
@@ -20,7 +17,10 @@ from vault.api.caller import authenticate, known_caller, peer_address, request_i
 from vault.api.collections import collections_blueprint
 from vault.api.docs import docs_blueprint
 from vault.api.health import health_blueprint
+from vault.api.idempotency import check_key_has_effect
 from vault.api.keyrings import keyrings_blueprint
+from vault.api.measuring import Measuring
+from vault.api.metrics import metrics_blueprint
 from vault.api.problems import problem, render, status_of
 from vault.api.records import records_blueprint
 from vault.api.services import Services
@@ -36,8 +36,11 @@ from vault.core.errors import (
 from vault.core.policy import Caller
 from vault.core.tokens import parse_token
 from vault.core.trail import event_of
+from vault.telemetry.logs import event_logger
+from vault.telemetry.metrics import Metrics
+from vault.telemetry.traces import places_of
 
-log = logging.getLogger("strongroom.api")
+log = event_logger("strongroom.api")
 
 _SERVER_ERROR = 500
 _DESCRIPTION = """A vault for personal records: send a JSON record, keep the token.
@@ -64,34 +67,39 @@ def create_app(services: Services) -> APIFlask:
         AUTO_OPERATION_ID=True,
     )
     app.spec_processor(_complete)
+    metrics = services.metrics or Metrics(vault.__version__)
     for blueprint in (
         records_blueprint(services),
         collections_blueprint(services),
         keyrings_blueprint(services),
         audit_blueprint(services),
         health_blueprint(services),
+        metrics_blueprint(metrics),
         docs_blueprint(),
     ):
         app.register_blueprint(blueprint)
-    _install_way_in(app, services)
-    _install_errors(app, services)
+    _install_way_in(app, services, Measuring(metrics))
+    _install_errors(app, services, metrics)
     return app
 
 
-def _install_way_in(app: APIFlask, services: Services) -> None:
+def _install_way_in(app: APIFlask, services: Services, measuring: Measuring) -> None:
     turns = Turns()
 
     @app.before_request
     def way_in() -> None:
+        measuring.begin()
         if request.path.startswith("/v1/"):
             turns.take()
             authenticate(services)
             if request.endpoint is not None:
                 check_query(getattr(_view(), "query_names", frozenset()))
+                check_key_has_effect(takes_key=getattr(_view(), "takes_idempotency_key", False))
 
     @app.teardown_request
     def way_home(_error: BaseException | None) -> None:
         give_back_turn()
+        measuring.end()
 
     @app.after_request
     def way_out(response: Response) -> Response:
@@ -99,23 +107,20 @@ def _install_way_in(app: APIFlask, services: Services) -> None:
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        measuring.answered(response)
         return response
 
 
-def _install_errors(app: APIFlask, services: Services) -> None:
+def _install_errors(app: APIFlask, services: Services, metrics: Metrics) -> None:
     @app.errorhandler(VaultError)
     def refused(error: VaultError) -> Response:
         try:
             _record_refusal(services, error)
         except VaultError as audit_error:
             # Without the log nothing is answered but that.
-            log.error(  # noqa: TRY400  # a traceback's messages could hold what somebody sent
-                "request %s: the refusal could not be audited: %s", request_id(), audit_error
-            )
-            return render(_audit_unavailable(), request_id=request_id())
+            return render(_not_audited(metrics, audit_error), request_id=request_id())
         if status_of(error) >= _SERVER_ERROR:
-            alarm = logging.CRITICAL if isinstance(error, IntegrityError) else logging.ERROR
-            log.log(alarm, "request %s failed: %s: %s; %s", request_id(), error.code, error, _trace(error))
+            _report(error)
         return render(error, request_id=request_id())
 
     @app.errorhandler(HTTPException)
@@ -127,8 +132,8 @@ def _install_errors(app: APIFlask, services: Services) -> None:
         code = error.name.lower().replace(" ", "-")
         try:
             _record_unserved(services, code)
-        except VaultError:
-            return render(_audit_unavailable(), request_id=request_id())
+        except VaultError as audit_error:
+            return render(_not_audited(metrics, audit_error), request_id=request_id())
         response = problem(
             status, code, error.name, "See /docs for what is served here.", request_id=request_id()
         )
@@ -139,29 +144,29 @@ def _install_errors(app: APIFlask, services: Services) -> None:
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
         # Where it happened goes to the log; the answer carries the request id and nothing else.
-        log.critical(  # a traceback's messages could hold what somebody sent
-            "request %s failed unexpectedly: %s", request_id(), _trace(error)
-        )
+        log.critical("request-crashed", places=places_of(error))
         failure = VaultError("An unexpected error; the log has it under this request id.")
         try:
             # What was released before it went wrong has an entry that says so; this is the second one.
             _record_refusal(services, failure)
         except Exception as audit_error:  # noqa: BLE001  # the last place where an error can end
-            log.critical("request %s: that could not be audited: %s", request_id(), _trace(audit_error))
-            failure = _audit_unavailable()
+            failure = _not_audited(metrics, audit_error)
         return render(failure, request_id=request_id())
 
 
-def _trace(error: BaseException) -> str:
-    """Types and places of an error and its causes, without their messages: those can hold personal values."""
-    parts = []
-    current: BaseException | None = error
-    while current is not None:
-        frames = traceback.extract_tb(current.__traceback__)
-        places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
-        parts.append(f"{type(current).__name__} at {places}")
-        current = current.__cause__ or current.__context__
-    return "; from ".join(parts)
+def _report(error: VaultError) -> None:
+    if isinstance(error, IntegrityError):
+        log.critical("integrity-alarm", finding=error.finding, where=error.where, places=places_of(error))
+    else:
+        log.error("request-failed", code=error.code, places=places_of(error))
+
+
+def _not_audited(metrics: Metrics, error: Exception) -> UnavailableError:
+    metrics.audit_failed()
+    log.error("refusal-not-audited", places=places_of(error))
+    return UnavailableError(
+        "The access log cannot be written; nothing is answered without it.", code="audit-unavailable"
+    )
 
 
 def _record_refusal(services: Services, error: VaultError) -> None:
@@ -211,12 +216,6 @@ def _attempted_record(services: Services, caller: Caller) -> dict[str, Any]:
     except RecordNotFoundError:
         details["token"] = None
     return details
-
-
-def _audit_unavailable() -> UnavailableError:
-    return UnavailableError(
-        "The access log cannot be written; nothing is answered without it.", code="audit-unavailable"
-    )
 
 
 def _complete(spec: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from apiflask import APIBlueprint
 from flask import Response
 
@@ -11,8 +9,9 @@ from keyproviders.interface import HealthStatus
 from vault.api import answers, models
 from vault.api.services import Services
 from vault.api.spec import Operation, describe
+from vault.telemetry.logs import event_logger
 
-log = logging.getLogger("strongroom.api")
+log = event_logger("strongroom.api")
 
 
 def health_blueprint(services: Services) -> APIBlueprint:
@@ -44,7 +43,8 @@ def health_blueprint(services: Services) -> APIBlueprint:
         }
         for name, health in proof.providers.items():
             if health.status is not HealthStatus.OK:
-                log.error("not ready: key provider %s is %s: %s", name, health.status, health.detail)
+                # Its detail is a sentence of the provider, and can name files: `strongroom doctor` shows it.
+                log.error("provider-not-ready", provider=name, outcome=str(health.status))
         return answers.answer(body, 200 if proof.is_ready else 503)
 
     return blueprint

@@ -23,6 +23,12 @@ THREADS_PER_WORKER = 16
 """Requests that one worker handles at once. granian reads a body in the thread that answers, and has no deadline
 for it: with a single thread, one authenticated client that sends slowly would stop the worker for everyone."""
 THREAD_IDLE_SECONDS = 60
+_LOGGING = {
+    # granian would print to standard output in a form of its own; so its records go the way of all others.
+    "formatters": {},
+    "handlers": {},
+    "loggers": {"_granian": {"level": "ERROR", "propagate": True}},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ def serve(load_application: Callable[[], Any], listener: Listener) -> None:
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         websockets=False,
         log_level=LogLevels.error,
+        log_dictconfig=_LOGGING,
         ssl_cert=listener.certificate,
         ssl_key=listener.key,
         workers_kill_timeout=KILL_TIMEOUT_SECONDS,

@@ -2,7 +2,13 @@
 
 from vault.bootstrap.founding import create_vault, refuse_keys_that_vanish
 from vault.bootstrap.opening import Vault, assemble, open_vault, scrub, upgrade_database, vault_exists
-from vault.bootstrap.serving import application_loader, listener_of, only_server
+from vault.bootstrap.serving import (
+    application_loader,
+    listener_of,
+    only_server,
+    shared_metrics,
+    start_logs,
+)
 
 __all__ = [
     "Vault",
@@ -14,6 +20,8 @@ __all__ = [
     "open_vault",
     "refuse_keys_that_vanish",
     "scrub",
+    "shared_metrics",
+    "start_logs",
     "upgrade_database",
     "vault_exists",
 ]

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from keyproviders.errors import KeyProviderError
 from keyproviders.interface import KeyProvider, ProviderSettings
 from keyproviders.registry import open_provider
+from vault.api.problems import refusal_status
 from vault.api.services import Services
 from vault.config import Configuration
 from vault.core.audit_search import AuditSearch
 from vault.core.authentication import Authentication
+from vault.core.bulk import Bulk
 from vault.core.census import Census
 from vault.core.clock import system_clock
-from vault.core.collections import Collections
+from vault.core.collections import DEFAULT_KEYRING, Collections
 from vault.core.erasure import Erasures
 from vault.core.errors import MisconfiguredError
+from vault.core.idempotency import Idempotency
 from vault.core.keyrings import Keyrings
 from vault.core.policy import DEFAULT_TENANT
 from vault.core.provisioning import Administrators
@@ -30,6 +33,8 @@ from vault.core.verification import Verification, VerificationReport
 from vault.storage import schema
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.stores import Stores, open_stores
+from vault.telemetry.metrics import Metrics
+from vault.telemetry.providers import metered
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,12 @@ def vault_exists(configuration: Configuration) -> bool:
     return configuration.database_path.exists()
 
 
-def open_vault(configuration: Configuration) -> Vault:
+def open_vault(configuration: Configuration, metrics: Metrics | None = None) -> Vault:
     """Open an existing vault and prove that its keys and schema fit.
+
+    Args:
+        configuration: where it is.
+        metrics: counts and times what happens; None measures nothing.
 
     Raises:
         MisconfiguredError: a sentence that says what is wrong and what to do.
@@ -87,7 +96,7 @@ def open_vault(configuration: Configuration) -> Vault:
         )
     stores = open_stores(engine)
     schema.check_indexes(engine)
-    return assemble(engine, stores, _open_providers(configuration))
+    return assemble(engine, stores, _open_providers(configuration), metrics)
 
 
 def upgrade_database(configuration: Configuration, *, apply: bool) -> list[str]:
@@ -112,7 +121,9 @@ def scrub(configuration: Configuration) -> None:
         engine.close()
 
 
-def assemble(engine: SqliteEngine, stores: Stores, providers: dict[str, KeyProvider]) -> Vault:
+def assemble(
+    engine: SqliteEngine, stores: Stores, providers: dict[str, KeyProvider], metrics: Metrics | None = None
+) -> Vault:
     """Load the keyrings and put the services together.
 
     Raises:
@@ -120,7 +131,7 @@ def assemble(engine: SqliteEngine, stores: Stores, providers: dict[str, KeyProvi
         UnavailableError: a provider cannot be reached.
         IntegrityError: a key row is not what the vault wrote.
     """
-    keyrings = Keyrings(stores.keys, providers)
+    keyrings = Keyrings(stores.keys, metered(providers, metrics) if metrics else providers)
     keyrings.load()
     clock = system_clock
     trail = AuditTrail(stores.audit, lambda: keyrings.authenticator(DEFAULT_TENANT), clock)
@@ -131,12 +142,20 @@ def assemble(engine: SqliteEngine, stores: Stores, providers: dict[str, KeyProvi
         authentication=Authentication(stores.credentials, keyrings, clock),
         collections=collections,
         records=Records(access),
+        bulk=Bulk(access, reading),
+        idempotency=Idempotency(
+            stores.receipts,
+            clock,
+            status_of=refusal_status,
+            hasher_of=lambda tenant: keyrings.get(tenant, DEFAULT_KEYRING).requests,
+        ),
         reading=reading,
         erasures=Erasures(access),
         census=Census(stores.keys, keyrings, trail),
         audit=AuditSearch(stores.audit, stores.records, reading, collections, keyrings, trail),
         trail=trail,
         readiness=functools.partial(prove_readiness, keyrings, stores.keys),
+        metrics=metrics,
     )
     administrators = Administrators(stores.credentials, keyrings.authenticator(DEFAULT_TENANT), trail, clock)
     return Vault(engine, stores, keyrings, services, administrators)

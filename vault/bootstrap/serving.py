@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
+from vault import __version__
 from vault.api.app import create_app
 from vault.api.server import Listener
 from vault.bootstrap.holding import held
 from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
 from vault.storage.sqlite import SqliteEngine
+from vault.telemetry.folder import shared_folder
+from vault.telemetry.logs import event_logger, set_up_logs
+from vault.telemetry.metrics import Metrics
+from vault.telemetry.traces import places_of
 
-log = logging.getLogger("strongroom")
+log = event_logger("strongroom.server")
 
 SCRUB_SECONDS = 15.0
 """How often what erasures and updates left in the write-ahead log is cleared away."""
@@ -44,13 +49,29 @@ def only_server(configuration: Configuration) -> Iterator[None]:
     Raises:
         MisconfiguredError: another server, or a worker that outlived its server, has it.
     """
-    path = configuration.database_path.with_name(configuration.database_path.name + ".server")
+    path = _server_file(configuration)
     refusal = (
         f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
         "last workers may still be finishing: try again in a few seconds."
     )
     with held(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), refusal):
         yield
+
+
+def start_logs(configuration: Configuration) -> None:
+    """Write this process's log as ``[logs]`` says."""
+    logs = configuration.settings.logs
+    set_up_logs(logs.level, logs.format)
+
+
+def shared_metrics(configuration: Configuration) -> AbstractContextManager[Path]:
+    """Let all processes that are started from here add up their numbers; only for who holds :func:`only_server`."""
+    # Beside the workers: one that takes the place of a killed one, and the worker of background jobs.
+    return shared_folder(_server_file(configuration), processes=configuration.settings.server.workers + 2)
+
+
+def _server_file(configuration: Configuration) -> Path:
+    return configuration.database_path.with_name(configuration.database_path.name + ".server")
 
 
 def application_loader(configuration: Configuration) -> Callable[[], Any]:
@@ -62,9 +83,12 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     # Until granian sets a worker's own handler, after this returns, the one inherited from the server swallows the
     # signal: a server that was stopped right after its start would wait its whole kill timeout for this worker.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    vault = open_vault(configuration)
+    start_logs(configuration)
+    metrics = Metrics(__version__)
+    vault = open_vault(configuration, metrics)
     threading.Thread(target=_scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
     threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
+    log.info("worker-started", pid=os.getpid(), release=__version__)
     return create_app(vault.services)
 
 
@@ -75,7 +99,7 @@ def _scrub_for_ever(engine: SqliteEngine) -> None:
         try:
             engine.scrub()
         except Exception as error:  # noqa: BLE001  # a worker loop: report, and try again at the next turn
-            log.warning("the write-ahead log could not be cleared just now: %s", type(error).__name__)
+            log.warning("write-ahead-log-not-cleared", places=places_of(error))
 
 
 def _end_with_server(server_pid: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
     Without --config: the embedded default, everything in one data folder, made on the first start.
     """
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     configuration = load_configuration(config, data, _overrides(listen))
+    bootstrap.start_logs(configuration)
     listener = bootstrap.listener_of(configuration)
     check_certificate(listener)
     if not bootstrap.vault_exists(configuration):
@@ -39,7 +38,8 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
         # Everything that can be wrong is found here, in one sentence, before any worker starts.
         bootstrap.open_vault(configuration).close()
         _announce(configuration, listener.workers)
-        serve(bootstrap.application_loader(configuration), listener)
+        with bootstrap.shared_metrics(configuration):
+            serve(bootstrap.application_loader(configuration), listener)
         # What was erased just before the end must not wait in the write-ahead log for the next start.
         bootstrap.scrub(configuration)
 

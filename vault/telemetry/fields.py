@@ -18,10 +18,10 @@ _ANY_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}", re.ASCII)
 _EVENT = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 
 
-def _form(pattern: str) -> Callable[[Any], Value | None]:
+def _form(pattern: str) -> Callable[[object], Value | None]:
     matches = re.compile(pattern, re.ASCII).fullmatch
 
-    def checked(value: Any) -> Value | None:
+    def checked(value: object) -> Value | None:
         if isinstance(value, str) and matches(value):
             return value
         return None
@@ -29,13 +29,13 @@ def _form(pattern: str) -> Callable[[Any], Value | None]:
     return checked
 
 
-def _number(value: Any) -> Value | None:
+def _number(value: object) -> Value | None:
     if isinstance(value, int | float):
         return value
     return None
 
 
-def plain_text(value: Any) -> Value | None:
+def plain_text(value: object) -> Value | None:
     """Text that our own code puts together: kept to visible ASCII and :data:`MAX_TEXT` characters."""
     if not isinstance(value, str):
         return None
@@ -47,7 +47,7 @@ def plain_text(value: Any) -> Value | None:
 _WORD = _form(r"[A-Za-z0-9_.-]{1,64}")
 _NAME = _form(r"[a-z][a-z0-9_]{0,62}")
 
-FIELDS: Mapping[str, Callable[[Any], Value | None]] = {
+FIELDS: Mapping[str, Callable[[object], Value | None]] = {
     # of a request
     "request_id": _form(r"[0-9a-f]{32}"),
     "route": _form(r"[A-Za-z0-9_.{}/-]{1,120}"),
@@ -100,6 +100,6 @@ def allowed(fields: Mapping[str, Any]) -> tuple[dict[str, Value], list[str]]:
     return kept, dropped
 
 
-def is_event(text: Any) -> bool:
+def is_event(text: object) -> bool:
     """Whether this is a name that our code gives an event, and no text that was put together."""
     return isinstance(text, str) and _EVENT.fullmatch(text) is not None
