@@ -32,7 +32,8 @@ class AuditTrail:
         self._store = store
         self._authenticator = authenticator
         self._clock = clock
-        self._boot_id = os.urandom(16)
+        self.boot_id = os.urandom(16)
+        """Names this process in its entries."""
         self._sequence = itertools.count(1)
 
     def entry(self, event: AuditEvent) -> AuditRow:
@@ -40,7 +41,7 @@ class AuditTrail:
         authenticator = self._authenticator()
         origin = EntryOrigin(
             entry_id=os.urandom(16),
-            boot_id=self._boot_id,
+            boot_id=self.boot_id,
             sequence=next(self._sequence),
             mac_key_id=authenticator.current,
             time=self._clock() if event.time is None else event.time,

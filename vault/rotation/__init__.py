@@ -1,1 +1,1 @@
-"""Background jobs over keys and records. The first of them comes with rotation."""
+"""Work in the background: jobs in batches under a lease, on any number of processes."""
