@@ -140,6 +140,8 @@ class BatchCalls:
 
 
 def _encoded(operation: Operation, name: str) -> bytes:
+    if not isinstance(operation, Operation):
+        raise TypeError(f"{name}: not a Create, Get, Update, Erase or Lookup")
     try:
         return encode(operation.document())
     except (TypeError, ValueError) as error:

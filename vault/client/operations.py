@@ -1,4 +1,7 @@
-"""The operations of a batch, as frozen values. Personal values are left out of every ``repr``."""
+"""The operations of a batch, as frozen values.
+
+Personal values are left out of every ``repr``; a token is checked at once, because it is shown.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,9 @@ class Get:
     fields: Iterable[str] | None = None
     generation: int | None = None
 
+    def __post_init__(self) -> None:
+        checked_token(self.token)
+
     def document(self) -> dict[str, Any]:
         """Return what is sent."""
         return {"op": "get", "token": str(checked_token(self.token)), "reveal": self.reveal} | given(
@@ -77,6 +83,7 @@ class Update:
     if_match: str | None = None
 
     def __post_init__(self) -> None:
+        checked_token(self.token)
         if (self.data is None) == (self.patch is None):
             raise ValueError("an update has either data, the whole document, or patch, the changes to it")
         if self.patch is not None and (self.expires_at is not None or self.region is not None):
@@ -103,6 +110,9 @@ class Erase:
 
     token: UUID | str
     if_match: str | None = None
+
+    def __post_init__(self) -> None:
+        checked_token(self.token)
 
     def document(self) -> dict[str, Any]:
         """Return what is sent."""

@@ -37,7 +37,7 @@ class BulkItem:
     error: StrongroomError | None = None
 
     @classmethod
-    def read(cls, document: Json, operation: Operation) -> Self:
+    def read(cls, document: Json, operation: Operation, *, replayed: bool) -> Self:
         """Build from the server's document and the operation that it answers."""
         status = document["status"]
         token = None if isinstance(operation, Create | Lookup) else checked_token(operation.token)
@@ -51,7 +51,7 @@ class BulkItem:
             case Get():
                 return cls(status=status, token=token, record=Record.read(document, None))
             case Create() | Update() if "token" in document:  # a dry run gives the status only
-                metadata = RecordMetadata.read(document, None)
+                metadata = RecordMetadata.read(document, None, replayed=replayed)
                 return cls(status=status, token=metadata.token, metadata=metadata)
             case Create() | Update() | Erase():
                 return cls(status=status, token=token)
@@ -79,7 +79,7 @@ class BulkResult:
             ValueError: not as many items as operations.
         """
         items = tuple(
-            BulkItem.read(item, operation)
+            BulkItem.read(item, operation, replayed=replayed)
             for item, operation in zip(document["items"], operations, strict=True)
         )
         return cls(items=items, failed=document["failed"], replayed=replayed)

@@ -39,7 +39,7 @@ class RecordMetadata:
         token: the record's public reference, to be kept in your own database.
         generation: 1 at first, one more with each write by a user.
         etag: names this very state; pass it as ``if_match`` to write only if nobody else did. None in lists.
-        replayed: this creation was carried out before, and the vault has told again what came of it.
+        replayed: this write was carried out before, and the vault has told again what came of it.
     """
 
     token: UUID

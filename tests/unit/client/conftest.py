@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -30,12 +32,28 @@ class Asked:
         return json.loads(self.body)
 
 
+def send(
+    handler: BaseHTTPRequestHandler,
+    content: bytes,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> None:
+    handler.send_response(status)
+    for name, value in (headers or {}).items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
 @dataclass
 class FakeServer:
     url: str = ""
     connections: int = 0
     asked: list[Asked] = field(default_factory=list)
     answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
+    always: Callable[[Asked], Any] | None = None
 
     def will_answer(
         self, document: Any = None, *, status: int = 200, headers: dict[str, str] | None = None
@@ -44,15 +62,7 @@ class FakeServer:
         self.will_send(content, status=status, headers=headers)
 
     def will_send(self, content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        def send(handler: BaseHTTPRequestHandler) -> None:
-            handler.send_response(status)
-            for name, value in (headers or {}).items():
-                handler.send_header(name, value)
-            handler.send_header("Content-Length", str(len(content)))
-            handler.end_headers()
-            handler.wfile.write(content)
-
-        self.answers.append(send)
+        self.answers.append(lambda handler: send(handler, content, status=status, headers=headers))
 
     def will_refuse(
         self, status: int, code: str, *, headers: dict[str, str] | None = None, **more: Any
@@ -85,12 +95,13 @@ class FakeServer:
         self.answers.append(wait)
 
 
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
+@contextmanager
+def listening(tls: ssl.SSLContext | None = None) -> Iterator[FakeServer]:
     fake = FakeServer()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # one packet for each answer, or the other side waits 40 ms for the second
 
         def setup(self) -> None:
             fake.connections += 1
@@ -98,8 +109,12 @@ def server() -> Iterator[FakeServer]:
 
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            fake.asked.append(Asked(self.command, self.path, dict(self.headers.items()), body))
-            fake.answers.pop(0)(self)
+            asked = Asked(self.command, self.path, dict(self.headers.items()), body)
+            fake.asked.append(asked)
+            if fake.always is None:
+                fake.answers.pop(0)(self)
+            else:
+                send(self, json.dumps(fake.always(asked)).encode())
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's names
 
@@ -108,17 +123,33 @@ def server() -> Iterator[FakeServer]:
 
     class Quiet(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 64
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass  # a hung-up connection is what the test wanted
 
     with Quiet(("127.0.0.1", 0), Handler) as real:
+        if tls is not None:
+            real.socket = tls.wrap_socket(real.socket, server_side=True)
         thread = threading.Thread(target=real.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        fake.url = f"http://127.0.0.1:{real.server_port}"
+        fake.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{real.server_port}"
         yield fake
         real.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with listening() as fake:
+        yield fake
+
+
+@pytest.fixture
+def start_tls_server() -> Iterator[Callable[[ssl.SSLContext], FakeServer]]:
+    """Starts such a server behind TLS."""
+    with ExitStack() as servers:
+        yield lambda tls: servers.enter_context(listening(tls))
 
 
 @pytest.fixture
@@ -128,17 +159,30 @@ def client(server: FakeServer) -> Iterator[Client]:
         yield opened
 
 
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between tries, which are not waited for."""
-    waited: list[float] = []
-    monkeypatch.setattr("vault.client.retrying.sleep", waited.append)
-    return waited
+@dataclass
+class Clock:
+    """A clock that the pauses between tries move; nobody waits for them."""
+
+    now: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
 
 
 @pytest.fixture
-def persistent(server: FakeServer, pauses: list[float]) -> Iterator[Client]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("vault.client.retrying.sleep", made.sleep)
+    monkeypatch.setattr("vault.client.retrying.monotonic", lambda: made.now)
+    return made
+
+
+@pytest.fixture
+def persistent(server: FakeServer, clock: Clock) -> Iterator[Client]:
     """Asks as often as a client does that was given no other number."""
+    assert clock.now == 0
     with Client(server.url, credential=CREDENTIAL, timeout_seconds=5) as opened:
         yield opened
 

@@ -62,7 +62,10 @@ def test_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with Client(url) as client, pytest.raises(strongroom.ConnectionFailed, match="refused") as caught:
+        with (
+            Client(url, retries=0) as client,
+            pytest.raises(strongroom.ConnectionFailed, match="refused") as caught,
+        ):
             client.create("users", {})
     assert (caught.value.status, caught.value.code) == (None, "connection-refused")
     assert not caught.value.outcome_unknown
