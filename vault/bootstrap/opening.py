@@ -87,16 +87,25 @@ def open_vault(configuration: Configuration, metrics: Metrics | None = None) -> 
         raise MisconfiguredError(
             f"There is no vault at {configuration.database_path}; make one with: {configuration.command('init')}"
         )
-    engine = SqliteEngine(configuration.database_path)
+    engine = SqliteEngine(configuration.database_path, metrics)
+    try:
+        _check_upgraded(engine, configuration)
+        stores = open_stores(engine)
+        schema.check_indexes(engine)
+        return assemble(engine, stores, _open_providers(configuration), metrics)
+    except BaseException:
+        # Whoever waits for a provider tries again and again.
+        engine.close()
+        raise
+
+
+def _check_upgraded(engine: SqliteEngine, configuration: Configuration) -> None:
     waiting = schema.pending(engine)
     if waiting:
         raise MisconfiguredError(
             f"The database needs the upgrade {waiting[-1]}; back it up, then: "
             + configuration.command("database upgrade --apply")
         )
-    stores = open_stores(engine)
-    schema.check_indexes(engine)
-    return assemble(engine, stores, _open_providers(configuration), metrics)
 
 
 def upgrade_database(configuration: Configuration, *, apply: bool) -> list[str]:
@@ -135,7 +144,7 @@ def assemble(
     keyrings.load()
     clock = system_clock
     trail = AuditTrail(stores.audit, lambda: keyrings.authenticator(DEFAULT_TENANT), clock)
-    collections = Collections(stores.collections, keyrings, trail, clock)
+    collections = Collections(stores.collections, keyrings, trail, clock, _cache_meter(metrics))
     access = RecordAccess(stores.records, collections, keyrings, trail, clock)
     reading = Reading(access)
     services = Services(
@@ -159,6 +168,12 @@ def assemble(
     )
     administrators = Administrators(stores.credentials, keyrings.authenticator(DEFAULT_TENANT), trail, clock)
     return Vault(engine, stores, keyrings, services, administrators)
+
+
+def _cache_meter(metrics: Metrics | None) -> Callable[[str], None]:
+    if metrics is None:
+        return lambda _: None
+    return functools.partial(metrics.cache_asked, "collection_definitions")
 
 
 def _open_providers(configuration: Configuration) -> dict[str, KeyProvider]:

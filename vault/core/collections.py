@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -121,13 +122,22 @@ class Collections:
         keyrings: signs and checks their rows.
         trail: where definitions are audited.
         clock: tells the time.
+        asked: is told ``hit`` or ``miss`` when a definition is wanted in its compiled form.
     """
 
-    def __init__(self, store: CollectionStore, keyrings: Keyrings, trail: AuditTrail, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: CollectionStore,
+        keyrings: Keyrings,
+        trail: AuditTrail,
+        clock: Clock,
+        asked: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._store = store
         self._keyrings = keyrings
         self._trail = trail
         self._clock = clock
+        self._asked = asked
         self._compiled: dict[tuple[str, str, int], tuple[Document, RecordSchema, Settings]] = {}
 
     def current(self, tenant: str, name: str) -> Definition:
@@ -259,6 +269,7 @@ class Collections:
         # A version never changes once written, so its compiled form can be kept for ever.
         key = (row.tenant, row.name, version)
         compiled = self._compiled.get(key)
+        self._asked("miss" if compiled is None else "hit")
         if compiled is None:
             compiled = self._compiled[key] = self._compile(row, version)
         source, schema, settings = compiled

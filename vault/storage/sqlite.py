@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import peewee
 
 from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
+from vault.telemetry.metrics import Metrics
 
 LOCK_DEADLINE_SECONDS = 5.0
 """How long a writer waits for its turn before it answers 503."""
@@ -36,8 +37,24 @@ _PRAGMAS = (
     ("trusted_schema", "off"),
 )
 
+# Words for the metric of failures, by SQLite's primary result code; others count as "other".
+_REASONS = {
+    sqlite3.SQLITE_BUSY: "busy",
+    sqlite3.SQLITE_LOCKED: "busy",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_IOERR: "io",
+    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_CANTOPEN: "cannot-open",
+    sqlite3.SQLITE_CORRUPT: "malformed",
+    sqlite3.SQLITE_NOTADB: "malformed",
+    sqlite3.SQLITE_CONSTRAINT: "constraint",
+}
+
 
 class _Connection(peewee.SqliteDatabase):
+    told: list[tuple[str, str]]
+    """Action and result of each audit entry of the transaction that is open."""
+
     def _connect(self) -> Any:
         connection = super()._connect()
         # A tampered text column may hold bytes that are no UTF-8: let the row's MAC say so, not the driver.
@@ -57,13 +74,15 @@ class SqliteEngine:
 
     Args:
         path: the database file; its folder exists.
+        metrics: counts and times what happens; None measures nothing.
 
     Raises:
         MisconfiguredError: the file cannot be opened or is no database.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metrics: Metrics | None = None) -> None:
         self.path = path
+        self._metrics = metrics
         self._lock_path = path.with_name(path.name + ".lock")
         self._turn = threading.RLock()
         self.database = _Connection(
@@ -73,6 +92,7 @@ class SqliteEngine:
             thread_safe=False,
             check_same_thread=False,
         )
+        self.database.told = []
         try:
             self.database.connect()
         except peewee.DatabaseError as error:
@@ -87,19 +107,24 @@ class SqliteEngine:
             UnavailableError: no turn within the deadline, or the disk refuses.
             IntegrityError: SQLite finds its own file damaged.
         """
-        with _translated(), self._writer_turn(), self.database.atomic("IMMEDIATE"):
-            yield self.database
+        with self._translated(), self._writer_turn(), self._timed("write"):
+            self.database.told = []
+            with self.database.atomic("IMMEDIATE"):
+                yield self.database
+            if self._metrics is not None:
+                for action, result in self.database.told:
+                    self._metrics.audit_committed(action, result)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[peewee.Database]:
         """Run single SELECTs, each of which sees one consistent state."""
-        with _translated(), self._own_turn():
+        with self._translated(), self._own_turn(), self._timed("read"):
             yield self.database
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[peewee.Database]:
         """Run several SELECTs that all see the same state."""
-        with _translated(), self._own_turn(), self.database.atomic("DEFERRED"):
+        with self._translated(), self._own_turn(), self._timed("read"), self.database.atomic("DEFERRED"):
             yield self.database
 
     def scrub(self) -> bool:
@@ -108,7 +133,7 @@ class SqliteEngine:
         Returns:
             Whether the log is empty now; False if a reader still needs it (try again later).
         """
-        with _translated(), self._writer_turn():
+        with self._translated(), self._writer_turn():
             # Emptying the log needs a moment without readers. Waiting for one here would stop every writer for as
             # long as somebody reads (verify, a backup); the next turn finds such a moment.
             self.database.execute_sql("PRAGMA busy_timeout = 0")
@@ -132,7 +157,7 @@ class SqliteEngine:
     @contextlib.contextmanager
     def _own_turn(self) -> Iterator[None]:
         if not self._turn.acquire(timeout=LOCK_DEADLINE_SECONDS):
-            raise _busy()
+            raise self._no_turn()
         try:
             yield
         finally:
@@ -140,10 +165,12 @@ class SqliteEngine:
 
     @contextlib.contextmanager
     def _writer_turn(self) -> Iterator[None]:
-        deadline = time.monotonic() + LOCK_DEADLINE_SECONDS
+        began = time.monotonic()
         # flock belongs to the open file, which all threads share: threads queue on the mutex first.
         with self._own_turn():
-            self._flock(deadline)
+            self._flock(began + LOCK_DEADLINE_SECONDS)
+            if self._metrics is not None:
+                self._metrics.database_waited(time.monotonic() - began)
             try:
                 yield
             finally:
@@ -155,31 +182,51 @@ class SqliteEngine:
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise _busy() from None
+                    raise self._no_turn() from None
                 time.sleep(_LOCK_POLL_SECONDS)
             else:
                 return
 
+    @contextlib.contextmanager
+    def _timed(self, kind: Literal["read", "write"]) -> Iterator[None]:
+        if self._metrics is None:
+            yield
+            return
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._metrics.database_worked(kind, time.perf_counter() - began)
 
-def _busy() -> UnavailableError:
-    return UnavailableError(
-        f"No turn on the database within {LOCK_DEADLINE_SECONDS:.0f} seconds; nothing was written.",
-        code="store-unavailable",
-    )
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except peewee.PeeweeException as error:
+            self._count_failure(_reason_of(error))
+            raise _translate(error) from error
+
+    def _no_turn(self) -> UnavailableError:
+        self._count_failure("no-turn")
+        return UnavailableError(
+            f"No turn on the database within {LOCK_DEADLINE_SECONDS:.0f} seconds; nothing was written.",
+            code="store-unavailable",
+        )
+
+    def _count_failure(self, reason: str) -> None:
+        if self._metrics is not None:
+            self._metrics.database_failed(reason)
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except peewee.PeeweeException as error:
-        raise _translate(error) from error
+def _reason_of(error: peewee.PeeweeException) -> str:
+    cause = error.__cause__ or getattr(error, "orig", None)
+    code = getattr(cause, "sqlite_errorcode", None)
+    return "other" if code is None else _REASONS.get(code & 0xFF, "other")
 
 
 def _translate(error: peewee.PeeweeException) -> UnavailableError | IntegrityError:
     cause = error.__cause__ or getattr(error, "orig", None)
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+    if _reason_of(error) == "malformed":
         return IntegrityError("database-malformed", where="the SQLite file")
     name = getattr(cause, "sqlite_errorname", None) or type(error).__name__
     return UnavailableError(

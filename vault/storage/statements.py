@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from peewee import Database, Select, Value, fn
 
-from vault.core.rows import Row
+from vault.core.rows import AuditRow, Row
 from vault.storage.tables import TABLE_OF
 
 R = TypeVar("R", bound=Row)
@@ -53,6 +53,16 @@ class Statement:
             self.run(database, values)
 
 
+class EntryStatement(Statement):
+    """The INSERT of an audit entry: tells the connection, which counts entries once they are committed."""
+
+    def run(self, database: Database, values: Mapping[str, Any]) -> Any:
+        """Execute with these values and return the driver's cursor."""
+        cursor = super().run(database, values)
+        database.told.append((values["action"], values["result"]))
+        return cursor
+
+
 class RowMapper(Generic[R]):
     """Moves rows of one type between dataclass and table.
 
@@ -74,7 +84,8 @@ class RowMapper(Generic[R]):
         if guards:
             values = values.where(*guards)
         query = self.table.insert_from(values, [getattr(self.table, name) for name in self.write_names])
-        return Statement(query.on_conflict_ignore() if ignore_conflicts else query)
+        statement = EntryStatement if self.row_type is AuditRow else Statement
+        return statement(query.on_conflict_ignore() if ignore_conflicts else query)
 
     def update(self, *conditions: Any) -> Statement:
         """An UPDATE of all columns but the id where all conditions hold."""

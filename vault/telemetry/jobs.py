@@ -30,5 +30,7 @@ class JobMeter:
             seconds: how long it took.
         """
         self._metrics.job_batch(job, rows_done, rows_failed, seconds, ended=time.time())
+        if not (rows_done or rows_failed):
+            return  # a job that finds nothing to do would fill the log with it
         note = _log.warning if rows_failed else _log.info
         note("job-batch", job=job, rows=rows_done, failed=rows_failed, seconds=round(seconds, 3))

@@ -139,9 +139,9 @@ class Metrics:
         self._of("strongroom_provider_calls_total", provider, operation, outcome).inc()
         self._of("strongroom_provider_call_seconds", provider, operation).observe(seconds)
 
-    def cache_asked(self, cache: str, *, is_hit: bool) -> None:
-        """Note one question to a cache."""
-        self._of("strongroom_cache_requests_total", cache, "hit" if is_hit else "miss").inc()
+    def cache_asked(self, cache: str, outcome: str) -> None:
+        """Note one question to a cache: ``hit`` or ``miss``."""
+        self._of("strongroom_cache_requests_total", cache, outcome).inc()
 
     def database_waited(self, seconds: float) -> None:
         """Note how long somebody waited for the turn."""
