@@ -86,6 +86,13 @@ class Server(_Section):
         return self
 
 
+class Worker(_Section):
+    """Work in the background."""
+
+    with_server: bool = True
+    interval_seconds: int = Field(default=30, ge=1, le=3600)
+
+
 class Database(_Section):
     """Where the records lie."""
 
@@ -136,6 +143,7 @@ class Settings(BaseSettings):
     )
 
     server: Server = Server()
+    worker: Worker = Worker()
     database: Database = Database()
     providers: dict[Name, Provider] = {"disk": Provider.model_validate({"type": "file", "path": KEY_FILE})}
     keyrings: dict[Name, KeyringSection] = {"default": KeyringSection(provider="disk", key="records")}

@@ -176,9 +176,9 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_worker(pid: int) -> bool:
-    """Whether the process is one of ours, not a helper of multiprocessing."""
+    """Whether the process answers requests: no helper of multiprocessing, and not the background worker."""
     try:
-        return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"\0serve\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return False
 

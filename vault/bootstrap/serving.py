@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from vault.api.server import Listener
 from vault.bootstrap.holding import held
 from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
+from vault.core.clock import system_clock
+from vault.core.job_ports import ProcessRole
+from vault.rotation.presence import Presence
 from vault.storage.sqlite import SqliteEngine
 from vault.telemetry.folder import shared_folder
 from vault.telemetry.logs import event_logger, set_up_logs
@@ -86,13 +90,23 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     start_logs(configuration)
     metrics = Metrics(__version__)
     vault = open_vault(configuration, metrics)
-    threading.Thread(target=_scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
+    presence = Presence(
+        vault.stores.processes,
+        boot_id=vault.services.trail.boot_id,
+        role=ProcessRole.SERVER,
+        clock=system_clock,
+    )
+    presence.begin()
+    # What multiprocessing calls when a forked process ends as it should; atexit is not asked there.
+    Finalize(None, presence.leave, exitpriority=0)
+    threading.Thread(target=scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
     threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
     log.info("worker-started", pid=os.getpid(), release=__version__)
     return create_app(vault.services)
 
 
-def _scrub_for_ever(engine: SqliteEngine) -> None:
+def scrub_for_ever(engine: SqliteEngine) -> None:
+    """Clear the write-ahead log now and then."""
     while True:
         # Not all workers at the same moment.
         threading.Event().wait(SCRUB_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # no secret depends on it

@@ -13,6 +13,7 @@ import vault
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("vault.cli.demo", "Walk through a real vault, step by step."),
     "serve": ("vault.cli.serve", "Run the vault server."),
+    "worker": ("vault.cli.worker", "Do background work, such as erasing expired records."),
     "init": ("vault.cli.init", "Make a new vault and its first administrator credential."),
     "collections": ("vault.cli.collections", "Show and define record types."),
     "records": ("vault.cli.records", "Store, read, find, change and erase records."),

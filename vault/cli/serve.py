@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import click
 
 from vault import bootstrap
 from vault.api.server import check_certificate, check_port_free, serve
+from vault.bootstrap.supervising import child_worker
+from vault.cli.child_server import strongroom_command
 from vault.cli.host import host_options, reports_misconfiguration, show_credential
 from vault.config import Configuration, load_configuration
 
@@ -38,10 +41,18 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
         # Everything that can be wrong is found here, in one sentence, before any worker starts.
         bootstrap.open_vault(configuration).close()
         _announce(configuration, listener.workers)
-        with bootstrap.shared_metrics(configuration):
+        with bootstrap.shared_metrics(configuration), _background_worker(configuration):
             serve(bootstrap.application_loader(configuration), listener)
         # What was erased just before the end must not wait in the write-ahead log for the next start.
         bootstrap.scrub(configuration)
+
+
+def _background_worker(configuration: Configuration) -> AbstractContextManager[None]:
+    if not configuration.settings.worker.with_server:
+        return nullcontext()
+    source = configuration.source
+    home = ("--data", configuration.folder) if source is None else ("--config", source)
+    return child_worker(strongroom_command("worker", *home, "--server-pid", str(os.getpid())))
 
 
 def _overrides(listen: str | None) -> dict[str, Any]:

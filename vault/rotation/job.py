@@ -64,16 +64,9 @@ class Job(Protocol):
 class JobMeter(Protocol):
     """Counts what jobs do."""
 
-    def batch(self, job: str, *, rows_done: int, rows_failed: int, seconds: float) -> None:
+    def batch(self, job: str, rows_done: int, rows_failed: int, seconds: float) -> None:
         """Count one batch."""
         ...
-
-
-class NoMeter:
-    """Counts nothing."""
-
-    def batch(self, job: str, *, rows_done: int, rows_failed: int, seconds: float) -> None:
-        """Do nothing."""
 
 
 def standing_job(job: Job, now: int) -> JobRow:

@@ -178,15 +178,7 @@ class Worker:
         bench.turn = step.turn
         bench.done += step.done
         bench.failed = step.turn.job.failed
-        self._meter.batch(bench.job.name, rows_done=step.done, rows_failed=step.failed, seconds=seconds)
-        if step.done or step.failed:
-            _log.info(
-                "batch-done",
-                job=bench.job.name,
-                rows=step.done,
-                failed=step.failed,
-                seconds=round(seconds, 4),
-            )
+        self._meter.batch(bench.job.name, step.done, step.failed, seconds)
         return step
 
     def _let_go(self) -> None:

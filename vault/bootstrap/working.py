@@ -1,0 +1,161 @@
+"""What a background worker is made of: its vault, its jobs, and what tells it to stop."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vault import __version__
+from vault.bootstrap.opening import Vault, open_vault
+from vault.bootstrap.serving import scrub_for_ever
+from vault.config import Configuration
+from vault.core.clock import system_clock
+from vault.core.errors import UnavailableError
+from vault.core.expiry import Expiry
+from vault.core.job_ports import ProcessRole
+from vault.rotation.expire import ExpireRecords
+from vault.rotation.forget import ForgetIdempotencyKeys, ForgetProcesses
+from vault.rotation.job import Job
+from vault.rotation.presence import Presence
+from vault.rotation.worker import Outcome, Stop, Worker
+from vault.telemetry.jobs import JobMeter
+from vault.telemetry.logs import event_logger
+from vault.telemetry.metrics import Metrics
+
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 30.0
+_ORPHAN_SECONDS = 10.0
+"""How long a worker whose server was killed may take to finish its batch."""
+
+_log = event_logger("strongroom.worker")
+
+
+class StopSignal:
+    """Says that it is time to end; may be set by a signal handler, which an Event may not: it could wait for itself."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._read, self._write = os.pipe()
+
+    def set(self) -> None:
+        """Say it."""
+        if not self._is_set:
+            self._is_set = True
+            os.write(self._write, b"\0")
+
+    def is_set(self) -> bool:
+        """Whether it was said."""
+        return self._is_set
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep for so many seconds, or until it is said; return whether it was."""
+        select.select([self._read], [], [], timeout)
+        return self._is_set
+
+
+def work(configuration: Configuration, stop: StopSignal, *, server_pid: int | None = None) -> None:
+    """Do background work until told to stop.
+
+    Args:
+        configuration: where the vault is.
+        stop: when to end.
+        server_pid: the server that this worker belongs to, and ends with; None if it runs on its own.
+
+    Raises:
+        MisconfiguredError: the vault cannot be opened, and waiting would not help.
+    """
+    if server_pid is not None:
+        watch = threading.Thread(target=_end_with_server, args=(server_pid, stop), name="orphan-watch")
+        watch.daemon = True
+        watch.start()
+    metrics = Metrics(__version__)
+    vault = _open_patiently(configuration, metrics, stop)
+    if vault is None:
+        return
+    with _at_work(vault):
+        _log.info("worker-started", pid=os.getpid(), release=__version__)
+        if server_pid is None:
+            threading.Thread(target=scrub_for_ever, args=(vault.engine,), daemon=True).start()
+        _worker(vault, configuration, metrics).run(stop)
+        if server_pid is None:
+            vault.engine.scrub()
+    _log.info("worker-stopped", pid=os.getpid())
+
+
+def work_once(configuration: Configuration, stop: StopSignal) -> list[Outcome]:
+    """Do everything that waits now.
+
+    Raises:
+        MisconfiguredError: the vault cannot be opened.
+        UnavailableError: keys or database cannot be reached; what was done until then is committed.
+    """
+    metrics = Metrics(__version__)
+    vault = open_vault(configuration, metrics)
+    with _at_work(vault):
+        outcomes = _worker(vault, configuration, metrics).run_once(stop)
+        if any(outcome.done for outcome in outcomes):
+            # What was erased must not wait in the write-ahead log for the next server.
+            vault.engine.scrub()
+    return outcomes
+
+
+def _jobs(vault: Vault) -> list[Job]:
+    expiry = Expiry(vault.keyrings, vault.services.trail)
+    return [
+        ExpireRecords(vault.stores.expiry, expiry, system_clock),
+        ForgetIdempotencyKeys(vault.stores.forgetting, system_clock),
+        ForgetProcesses(vault.stores.forgetting, system_clock),
+    ]
+
+
+def _worker(vault: Vault, configuration: Configuration, metrics: Metrics) -> Worker:
+    return Worker(
+        _jobs(vault),
+        vault.stores.jobs,
+        owner=vault.services.trail.boot_id,
+        clock=system_clock,
+        meter=JobMeter(metrics),
+        interval_seconds=configuration.settings.worker.interval_seconds,
+    )
+
+
+@contextmanager
+def _at_work(vault: Vault) -> Iterator[None]:
+    presence = Presence(
+        vault.stores.processes,
+        boot_id=vault.services.trail.boot_id,
+        role=ProcessRole.WORKER,
+        clock=system_clock,
+    )
+    try:
+        presence.begin()
+        yield
+    finally:
+        presence.leave()
+        vault.close()
+
+
+def _open_patiently(configuration: Configuration, metrics: Metrics, stop: Stop) -> Vault | None:
+    """Open the vault, waiting for keys or database to come back; None if told to stop before they did."""
+    pause = _FIRST_WAIT_SECONDS
+    while not stop.is_set():
+        try:
+            return open_vault(configuration, metrics)
+        except UnavailableError as error:
+            _log.warning("worker-waits", code=error.code, seconds=pause)
+        stop.wait(pause)
+        pause = min(2 * pause, _LONGEST_WAIT_SECONDS)
+    return None
+
+
+def _end_with_server(server_pid: int, stop: StopSignal) -> None:
+    while os.getppid() == server_pid:
+        threading.Event().wait(1.0)
+    # The server was killed: nobody would stop this worker, and the next server brings its own.
+    _log.warning("server-gone", pid=server_pid)
+    stop.set()
+    threading.Event().wait(_ORPHAN_SECONDS)
+    os._exit(1)
