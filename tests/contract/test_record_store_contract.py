@@ -26,7 +26,7 @@ from tests.contract.store_engines import (
     record,
     same,
 )
-from vault.core.ports import DuplicateIndexError, Page, RecordStore, RecordWrite, StaleWriteError
+from vault.core.ports import DuplicateIndexError, Holder, Page, RecordStore, RecordWrite, StaleWriteError
 from vault.core.rows import AuditRow, IndexRow, RecordHistoryRow, RecordRow
 
 ALL = Page(limit=1_000)
@@ -115,7 +115,7 @@ def test_a_taken_unique_value_is_refused_whole(bench: Bench, records: RecordStor
     with pytest.raises(DuplicateIndexError) as refused:
         records.create(new_write(other, index(other, "free", name="login"), index(other, "a")))
 
-    assert refused.value.holders == {"email": holder.token}
+    assert refused.value.holders == {"email": Holder(holder.token, None)}
     assert state(bench) == before
 
 
@@ -132,7 +132,10 @@ def test_all_taken_fields_are_named_in_order(bench: Bench, records: RecordStore)
             )
         )
 
-    assert list(refused.value.holders.items()) == [("email", second.token), ("phone", first.token)]
+    assert list(refused.value.holders.items()) == [
+        ("email", Holder(second.token, None)),
+        ("phone", Holder(first.token, None)),
+    ]
     assert len(bench.rows(RecordRow)) == 2
 
 
@@ -249,7 +252,7 @@ def test_a_replace_by_a_taken_value_changes_nothing(bench: Bench, records: Recor
             new_write(second, index(second, "a"), history=as_history(mine), history_limit=3), previous=mine
         )
 
-    assert refused.value.holders == {"email": holder.token}
+    assert refused.value.holders == {"email": Holder(holder.token, None)}
     assert state(bench) == before
 
 

@@ -183,14 +183,18 @@ def raise_for(error: KeyProviderError, *, where: str) -> NoReturn:
 
 
 def error_for(error: KeyProviderError, *, where: str) -> VaultError:
-    """What a provider's error means here: ``IntegrityError`` or ``UnavailableError``."""
+    """What a provider's error means here: ``IntegrityError`` or ``UnavailableError``, with it as its cause."""
+    meaning: VaultError
     if isinstance(error, WrappedKeyRejectedError):
-        return IntegrityError("wrapped-dek", where=where)
-    if isinstance(error, KeyVersionRetiredError):
-        return IntegrityError("key-version", where=where)
-    wait = error.retry_after_seconds if isinstance(error, ProviderUnavailableError) else None
-    return UnavailableError(
-        f"Key provider '{error.provider}' does not answer as it should; nothing was written.",
-        code="keys-unavailable",
-        retry_after_seconds=max(1, round(wait or 1)),
-    )
+        meaning = IntegrityError("wrapped-dek", where=where)
+    elif isinstance(error, KeyVersionRetiredError):
+        meaning = IntegrityError("key-version", where=where)
+    else:
+        wait = error.retry_after_seconds if isinstance(error, ProviderUnavailableError) else None
+        meaning = UnavailableError(
+            f"Key provider '{error.provider}' does not answer as it should; nothing was written.",
+            code="keys-unavailable",
+            retry_after_seconds=max(1, round(wait or 1)),
+        )
+    meaning.__cause__ = error
+    return meaning

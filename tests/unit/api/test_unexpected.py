@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from vault import bootstrap
 from vault.api.app import create_app
 from vault.config import load_configuration
-from vault.core import reading
+from vault.core import releases
 from vault.core.errors import UnavailableError
 
 RECORDS = "/v1/collections/users/records"
@@ -37,7 +37,7 @@ def test_an_unexpected_error_after_the_release_has_a_second_entry(
     def fails(*_: Any, **__: Any) -> None:
         raise ValueError("ada@example.org")
 
-    monkeypatch.setattr(reading, "mask_document", fails)
+    monkeypatch.setattr(releases, "mask_document", fails)
     answer = client.get(created.headers["Location"], headers=headers)
 
     assert answer.status_code == 500
@@ -64,7 +64,7 @@ def test_the_log_names_the_cause_of_a_failure_by_place_and_never_by_its_message(
     def fails(*_: Any, **__: Any) -> None:
         raise UnavailableError("Not now.") from ValueError("ada@example.org")
 
-    monkeypatch.setattr(reading, "mask_document", fails)
+    monkeypatch.setattr(releases, "mask_document", fails)
     assert client.get(created.headers["Location"], headers=headers).status_code == 503
 
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -15,8 +15,8 @@ from keyproviders.local_file import LocalFileProviderType
 from vault import bootstrap
 from vault.config import load_configuration
 from vault.core.context import RecordContext
-from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
-from vault.core.keyrings import Keyrings
+from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError, VaultError
+from vault.core.keyrings import Keyrings, StoredDataKey
 from vault.core.ports import Page, RecordKey
 from vault.core.reading import Lookup
 from vault.core.releases import View
@@ -146,22 +146,25 @@ def test_an_unknown_version_loads_once_more(lab: Lab, monkeypatch: pytest.Monkey
     other.close()
 
 
+def unwrap_one(lab: Lab, *, key_version: int, where: str) -> None:
+    stored = StoredDataKey("default", "default", key_version, bytes(40), CONTEXT, where)
+    (result,) = lab.vault.keyrings.unwrap([stored])
+    if isinstance(result, VaultError):
+        raise result
+
+
 def test_a_version_that_stays_unknown_refuses_after_one_load(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = count_loads(monkeypatch)
     with pytest.raises(IntegrityError, match=r"^key-version: record x$"):
-        lab.vault.keyrings.unwrap(
-            "default", "default", key_version=9, wrapped=bytes(40), context=CONTEXT, where="record x"
-        )
+        unwrap_one(lab, key_version=9, where="record x")
     assert len(loads) == 1
 
 
 def test_a_wrapped_key_that_does_not_open_is_named(lab: Lab) -> None:
     with pytest.raises(IntegrityError, match=r"^wrapped-dek: record x$"):
-        lab.vault.keyrings.unwrap(
-            "default", "default", key_version=1, wrapped=bytes(40), context=CONTEXT, where="record x"
-        )
+        unwrap_one(lab, key_version=1, where="record x")
 
 
 @pytest.mark.parametrize("place", [("default", "other"), ("other", "default")])
@@ -180,9 +183,7 @@ def test_a_provider_out_of_reach_is_503(lab: Lab, monkeypatch: pytest.MonkeyPatc
     before = lab.execute("SELECT COUNT(*) FROM record").fetchone()
     calls: list[Callable[[], object]] = [
         lambda: lab.create(email="a@example.com"),
-        lambda: lab.vault.keyrings.unwrap(
-            "default", "default", key_version=1, wrapped=bytes(40), context=CONTEXT, where="x"
-        ),
+        lambda: unwrap_one(lab, key_version=1, where="x"),
         lab.vault.keyrings.load,
     ]
     for call in calls:

@@ -14,6 +14,7 @@ from vault.core import records, sealing
 from vault.core.collections import Settings
 from vault.core.context import StoredKeyContext
 from vault.core.errors import UnavailableError
+from vault.core.keyrings import StoredDataKey
 from vault.core.ports import RecordKey, RecordWrite, StaleWriteError
 from vault.core.record_drafts import NewDocument
 from vault.core.rows import KeyState, RecordRow
@@ -69,9 +70,9 @@ def rewrapped(lab: Lab, row: Any) -> Any:
     """The stored key under version 2, as a rewrap will put it."""
     context = StoredKeyContext(row.purpose, row.tenant, row.keyring, row.key_id, row.version)
     provider = lab.vault.keyrings._providers[lab.provider]
-    dek = lab.vault.keyrings.unwrap(
-        "default", "default", key_version=1, wrapped=row.wrapped_dek, context=context, where="x"
-    )
+    stored = StoredDataKey("default", "default", 1, row.wrapped_dek, context, "x")
+    (dek,) = lab.vault.keyrings.unwrap([stored])
+    assert not isinstance(dek, Exception)
     material = open_sealed(row.sealed_key, dek=dek, context=context, where="x")
     (made,) = provider.generate("records", 2, [context.associated_data()])
     assert not isinstance(made, Exception)
@@ -134,7 +135,7 @@ def test_a_tag_under_an_index_key_that_is_not_active_is_made_under_the_next(
 ) -> None:
     old = lab.stored_key("index")
     context = StoredKeyContext("index", "default", "default", 3, 2)
-    data_key = lab.vault.keyrings.new_data_key("default", "default", context)
+    (data_key,) = lab.vault.keyrings.new_data_keys("default", "default", [context])
     sealed_key = seal(os.urandom(32), dek=data_key.dek, context=context)
     lab.put(dataclasses.replace(old, state=KeyState.DEACTIVATED.value))
     lab.put(
