@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -59,8 +58,10 @@ from vault.core.reading import Lookup
 from vault.core.record_drafts import NewDocument, Patch
 from vault.core.releases import ShownRecord, View
 from vault.core.tokens import parse_token, token_text
+from vault.telemetry.logs import event_logger
+from vault.telemetry.traces import places_of
 
-log = logging.getLogger("strongroom.api")
+log = event_logger("strongroom.api")
 
 _CREATED = 201
 _DONE = 200
@@ -272,4 +273,4 @@ def _earlier_problem(refusal: EarlierRefusal) -> dict[str, Any]:
 
 def _alarm(error: VaultError) -> None:
     if isinstance(error, IntegrityError):
-        log.critical("request %s failed: %s: %s", request_id(), error.code, error)
+        log.critical("integrity-alarm", finding=error.finding, where=error.where, places=places_of(error))

@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 
-from vault import bootstrap
+from vault import __version__, bootstrap
 from vault.api.server import check_certificate, check_port_free, serve
 from vault.bootstrap.supervising import child_worker
 from vault.cli.child_server import strongroom_command
 from vault.cli.host import host_options, reports_misconfiguration, show_credential
 from vault.config import Configuration, load_configuration
+from vault.telemetry.logs import event_logger
+
+_log = event_logger("strongroom.server")
 
 
 @click.command("serve")
@@ -41,10 +44,12 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
         # Everything that can be wrong is found here, in one sentence, before any worker starts.
         bootstrap.open_vault(configuration).close()
         _announce(configuration, listener.workers)
+        _log.info("server-started", pid=os.getpid(), workers=listener.workers, release=__version__)
         with bootstrap.shared_metrics(configuration), _background_worker(configuration):
             serve(bootstrap.application_loader(configuration), listener)
         # What was erased just before the end must not wait in the write-ahead log for the next start.
         bootstrap.scrub(configuration)
+    _log.info("server-stopped", pid=os.getpid())
 
 
 def _background_worker(configuration: Configuration) -> AbstractContextManager[None]:

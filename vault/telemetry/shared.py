@@ -20,7 +20,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder to the processes of a server; prometheus-client reads it, too."""
 RESERVED_BYTES = {
     "histogram": 512 * 1024,
-    "counter": 256 * 1024,
+    "counter": 512 * 1024,
     "gauge_livesum": 64 * 1024,
     "gauge_max": 64 * 1024,
 }
