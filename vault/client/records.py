@@ -18,7 +18,7 @@ from vault.client.arguments import (
     record_path,
     records_path,
 )
-from vault.client.results import Erasure, Record, RecordMetadata
+from vault.client.results import Erasure, Record, RecordMetadata, RecordPage
 from vault.client.session import Session, read_answer
 
 _MERGE_PATCH = "application/merge-patch+json"
@@ -98,6 +98,21 @@ class RecordCalls:
             lambda cursor: self._session.send("GET", path, query={"limit": page_size, "cursor": cursor}),
             lambda item: RecordMetadata.read(item, None),
         )
+
+    def list_page(
+        self, collection: str, *, cursor: str | None = None, page_size: int | None = None
+    ) -> RecordPage:
+        """Return one page of ``list``, for a walk that has to go on later.
+
+        Args:
+            collection: the record type.
+            cursor: the ``next_cursor`` of the page before; None for the first.
+            page_size: how many records the server sends at once.
+        """
+        answer = self._session.send(
+            "GET", records_path(collection), query={"limit": page_size, "cursor": cursor}
+        )
+        return read_answer(answer, RecordPage.read, answer.document)
 
     def lookup(
         self,

@@ -84,6 +84,26 @@ class Record(RecordMetadata):
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPage:
+    """One page of a list of records.
+
+    Attributes:
+        next_cursor: where the list goes on; None if this was the last page.
+    """
+
+    items: tuple[RecordMetadata, ...]
+    next_cursor: str | None
+
+    @classmethod
+    def read(cls, document: Json) -> Self:
+        """Build from the server's document."""
+        return cls(
+            items=tuple(RecordMetadata.read(item, None) for item in document["items"]),
+            next_cursor=document["next_cursor"],
+        )
+
+
 def _metadata(document: Json, etag: str | None) -> dict[str, Any]:
     return {
         "token": UUID(document["token"]),
