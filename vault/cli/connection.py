@@ -64,8 +64,11 @@ class Connection:
     purpose: str | None = None
 
     @contextmanager
-    def open(self) -> Iterator[Client]:
+    def open(self, **settings: Any) -> Iterator[Client]:
         """Open a client; its errors leave as ``Failure``.
+
+        Args:
+            settings: of the client, beyond those that the options say.
 
         Raises:
             Failure: the vault cannot be reached, or says no.
@@ -83,6 +86,7 @@ class Connection:
                 ca=self.ca,
                 insecure_http=self.insecure_http,
                 exact_numbers=True,
+                **settings,
             ) as client:
                 yield client
         except StrongroomError as error:

@@ -13,6 +13,8 @@ import click
 from vault.cli.connection import Connection, connected
 from vault.cli.inputs import COLLECTION, TIME, TOKEN, read_document, read_value, refuse_values
 from vault.cli.output import print_fields, print_json, print_table
+from vault.cli.records_export import export_records
+from vault.cli.records_import import import_records
 from vault.client import Record, RecordMetadata, Reveal
 
 _reveal_option = click.option("--reveal", type=click.Choice(["masked", "plain"]), default="masked", show_default=True,
@@ -31,6 +33,10 @@ _if_match_option = click.option("--if-match", metavar="ETAG",
 @click.group()
 def command() -> None:
     """Store, read, find, change and erase records."""
+
+
+command.add_command(import_records)
+command.add_command(export_records)
 
 
 @command.command()
