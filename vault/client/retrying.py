@@ -28,7 +28,8 @@ from vault.client.errors import (
 )
 
 MOST_RETRIES = 1_000
-_FIRST_BACKOFF_SECONDS = 0.25
+# Doubled with each try: pauses of 0, 0.5, 1, 2, 4, 8, 8 ... seconds.
+_BACKOFF_FACTOR = 0.25
 _LONGEST_BACKOFF_SECONDS = 8.0
 _SPREAD = 0.5
 _LONGEST_HEADER = 40
@@ -57,7 +58,7 @@ class RetryPolicy:
             raise Misconfigured("retry_seconds is a number from 0 on.", code="retries")
         self._seconds = seconds
         self._start = Retry(
-            total=retries, backoff_factor=_FIRST_BACKOFF_SECONDS, backoff_max=_LONGEST_BACKOFF_SECONDS
+            total=retries, backoff_factor=_BACKOFF_FACTOR, backoff_max=_LONGEST_BACKOFF_SECONDS
         )
 
     def begin(self, *, reads: bool, key: str | None, waits: bool) -> Tries:

@@ -186,6 +186,13 @@ class Transport:
         is_unsent = isinstance(error, ClosedPoolError | NewConnectionError | ConnectTimeoutError)
         if isinstance(error, ClosedPoolError):
             code, detail = "client-closed", "The client is closed."
+        elif isinstance(error, SSLError) and isinstance(_tls_cause(error), ssl.SSLEOFError):
+            # Its last word, which would say why, is lost to whoever is still sending.
+            code = "connection-lost"
+            detail = (
+                f"{self.server} ended the TLS connection before it answered: it went away, or it wants another "
+                "client certificate."
+            )
         elif isinstance(error, SSLError):
             is_unsent = _is_about_trust(error)
             code, detail = "tls", f"No trusted TLS connection to {self.server}: {error}"
@@ -228,9 +235,13 @@ def _cause(error: NewConnectionError) -> str:
     return cause.strerror if isinstance(cause, OSError) and cause.strerror else "nobody listens there"
 
 
+def _tls_cause(error: SSLError) -> object:
+    return error.args[0] if error.args else None
+
+
 def _is_about_trust(error: SSLError) -> bool:
     """Whether no connection came about: one side did not accept the other, or does not speak TLS."""
-    cause = error.args[0] if error.args else None
+    cause = _tls_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return True
     reason = str(getattr(cause, "reason", None) or "")

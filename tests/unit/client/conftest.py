@@ -64,6 +64,10 @@ class FakeServer:
     def will_send(self, content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.answers.append(lambda handler: send(handler, content, status=status, headers=headers))
 
+    def will_work(self, document_for: Callable[[Asked], Any]) -> None:
+        """Answer the next request, and only it, from what was asked."""
+        self.answers.append(lambda handler: send(handler, json.dumps(document_for(self.asked[-1])).encode()))
+
     def will_refuse(
         self, status: int, code: str, *, headers: dict[str, str] | None = None, **more: Any
     ) -> None:
