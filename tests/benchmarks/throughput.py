@@ -6,19 +6,17 @@ Needs wrk (Debian: apt-get install wrk). Run: ./scripts/benchmark
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
-import socket
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
+
+from serving import served, spread
 
 import strongroom
 
@@ -26,7 +24,6 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SECONDS = int(os.environ.get("SECONDS_EACH", "4"))
 CONNECTIONS = 16
 HERE = Path(__file__).parent
-COMMAND = [sys.executable, "-m", "vault.cli"]
 
 
 def main() -> None:
@@ -34,7 +31,8 @@ def main() -> None:
         sys.exit("this benchmark needs wrk: apt-get install wrk")
     results: dict[str, list[float]] = {"raw": [], "create": [], "read": []}
     latencies: dict[str, list[tuple[float, float]]] = {"create": [], "read": []}
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as server:
+        url = server.url
         credential = Path(folder) / "credential"
         tokens = write_tokens(url, credential, Path(folder) / "tokens")
         for number in range(ROUNDS):
@@ -53,41 +51,6 @@ def main() -> None:
         print(
             f"  {mode}: {spread(results[mode])}/s = {rate / raw:.2f} of raw; p50 {middle:.1f} ms, p99 {slow:.1f} ms"
         )
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        port = next(port for port in range(18400, 18500) if probe.connect_ex(("127.0.0.1", port)))
-    data = str(folder / "vault")
-    subprocess.run(
-        [*COMMAND, "init", "--data", data, "--credential-file", str(folder / "credential")],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    server = subprocess.Popen(
-        [*COMMAND, "serve", "--data", data, "--listen", f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL
-    )
-    try:
-        wait_until_ready(port, server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=30)
-
-
-def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    sys.exit("the server did not start")
 
 
 def write_tokens(url: str, credential: Path, path: Path) -> Path:
