@@ -14,7 +14,6 @@ import click
 from vault.cli.failure import FAILED, USAGE, Failure
 from vault.client import (
     Client,
-    ConnectionFailed,
     Duplicate,
     Misconfigured,
     NotAuthenticated,
@@ -150,9 +149,9 @@ def explained(error: StrongroomError) -> Failure:
 
 
 def _next_step(error: StrongroomError) -> str:
+    if error.outcome_unknown:
+        return "Whether it was carried out is not known: look before you repeat it."
     if isinstance(error, Unavailable):
         return f"Nothing was changed. Try again in {error.retry_after_seconds} s."
-    if isinstance(error, ConnectionFailed) and error.outcome_unknown:
-        return "Whether it was carried out is not known: look before you repeat it."
     by_kind = next((step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind)), "")
     return _NEXT_STEP_BY_CODE.get(error.code, by_kind)

@@ -232,8 +232,14 @@ def test_errors_become_sentences_and_exit_codes(
     assert "Traceback" not in failed.stderr
 
 
-def test_a_write_of_unknown_outcome_says_so(fake: FakeClient) -> None:
-    lost = public.ConnectionFailed("Broke.", code="connection-lost")
+@pytest.mark.parametrize(
+    "lost",
+    [
+        public.ConnectionFailed("Broke.", code="connection-lost"),
+        public.Unavailable("Open.", status=503, code="outcome-unknown"),
+    ],
+)
+def test_a_write_of_unknown_outcome_says_so(fake: FakeClient, lost: public.StrongroomError) -> None:
     lost.outcome_unknown = True
     fake.error = lost
     assert "look before you repeat" in run("records", "create", "users", stdin="{}").stderr
