@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from vault.cli.failure import Failure
 from vault.cli.moving.entries import Refusal, RefusedError, Shape, moment_of
-from vault.cli.moving.envelope import DATA, METADATA, merge, put_at
+from vault.cli.moving.envelope import DATA, MASKED, METADATA, merge, put_at
 from vault.cli.moving.kinds import Kind, Schema, kind_of, subschema, value_of
 from vault.core.pointers import OTHER_NAME, json_pointer
 
@@ -134,6 +134,11 @@ def _columns(header: Sequence[str], schema: Schema, wishes: Wishes) -> list[Colu
         raise Failure(
             f"The header has a column twice: {_listed(twice)}." if _is_header(header) else _NO_HEADER,
             next_step="Rename one of them in the file.",
+        )
+    if wishes.is_envelope and MASKED in header:
+        raise Failure(
+            "This is a masked export: to store masks in the place of what they hide would lose it.",
+            next_step="Export with --reveal plain.",
         )
     columns = []
     unusable = []

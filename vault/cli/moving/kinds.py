@@ -39,10 +39,10 @@ def subschema(schema: Schema, path: tuple[str, ...]) -> Schema | None:
 def _referred(schema: Schema, current: Any) -> Any:
     for _ in range(_MAX_REFERENCES):
         reference = current.get("$ref") if isinstance(current, Mapping) else None
-        if not isinstance(reference, str) or not reference.startswith("#/"):
+        if not isinstance(reference, str) or not (reference + "/").startswith("#/"):
             break
         found: Any = schema
-        for segment in reference[2:].split("/"):
+        for segment in reference.split("/")[1:]:
             name = segment.replace("~1", "/").replace("~0", "~")
             found = found.get(name) if isinstance(found, Mapping) else None
         current = found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from vault.cli.failure import Failure
@@ -47,8 +48,10 @@ def check_encoding(name: str) -> str:
         Failure: Python knows no such encoding.
     """
     try:
-        b"".decode(name)
         codecs.getincrementaldecoder(name)
+        # Other codecs than those of text are refused here; not for no bytes at all, though.
+        with suppress(UnicodeError):
+            b"a".decode(name)
     except LookupError:
         raise Failure(
             "There is no text encoding of the name that --encoding gives.",

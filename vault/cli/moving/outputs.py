@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from vault.cli.failure import Failure
 
 _MODE = 0o600
+_NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
 class Output:
@@ -117,10 +117,15 @@ def sync_folder(path: Path) -> None:
 
 
 def csv_line(cells: Sequence[str]) -> str:
-    """Return cells as one line of CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    """Return cells as one line of CSV.
+
+    Source: RFC 4180. Python's own writer leaves a carriage return without quotes, which its reader then refuses.
+    """
+    return ",".join(_quoted(cell) for cell in cells) + "\n"
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if _NEEDS_QUOTES.search(cell) else cell
 
 
 def unwritable(path: Path, error: OSError) -> Failure:

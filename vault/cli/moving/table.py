@@ -32,10 +32,14 @@ class Table:
     def __init__(
         self, schema: Schema, fields: Sequence[str] | None, *, is_masked: bool, is_spreadsheet: bool
     ) -> None:
-        self._leaves = [
+        self._leaves: list[tuple[tuple[str, ...], Kind]] = [
             (path, kind_of(subschema(schema, path)))
             for path in _leaves(schema, ())
             if fields is None or path[0] in fields
+        ]
+        declared = {path[0] for path, _ in self._leaves}
+        self._leaves += [
+            ((name,), "string") for name in fields or () if name not in declared and "." not in name
         ]
         self._is_masked = is_masked
         self._is_spreadsheet = is_spreadsheet
