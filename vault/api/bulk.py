@@ -32,6 +32,7 @@ from vault.api.problems import problem_members, render, status_of
 from vault.api.services import Services
 from vault.api.spec import Operation as Described
 from vault.api.spec import describe
+from vault.api.turns import long_work
 from vault.audit.events import Action
 from vault.core.bulk import MAX_OPERATIONS
 from vault.core.bulk_results import (
@@ -97,7 +98,7 @@ def add_bulk_route(blueprint: APIBlueprint, services: Services) -> None:
         if is_dry_run or key_header() is not None:
             _check_only_writes(operations, is_dry_run=is_dry_run)
         try:
-            with claimed(services, caller, bodies, mark=int(is_atomic)) as claim:
+            with long_work(), claimed(services, caller, bodies, mark=int(is_atomic)) as claim:
                 result = services.bulk.run(
                     caller, collection, operations, is_atomic=is_atomic, is_dry_run=is_dry_run, claim=claim
                 )

@@ -4,6 +4,9 @@ Python threads that compute side by side only take the interpreter lock from eac
 that holds the database: measured with 16 connections, that costs a third of all creates. But granian reads a body in
 the thread that answers and has no deadline for it, so with a single thread a client that sends slowly would stop the
 worker. Hence many threads, and one turn.
+
+A batch computes for up to a second. It gives the turn to the others and takes the one long turn in its place: it then
+shares the interpreter with single requests, which would else wait for the whole of it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from vault.core.errors import UnavailableError
 
 TURN_DEADLINE_SECONDS = 10.0
 """How long a request waits for its turn before it answers 503."""
+LONG_TURN_DEADLINE_SECONDS = 30.0
+"""How long a batch waits for the long turn before it answers 503."""
 
 
 class Turns:
@@ -29,6 +34,7 @@ class Turns:
 
     def __init__(self, at_once: int = 1) -> None:
         self._free = threading.Semaphore(at_once)
+        self._long = threading.Semaphore(1)
 
     def take(self) -> None:
         """Wait for a turn and keep it until :func:`give_back_turn`.
@@ -42,6 +48,24 @@ class Turns:
                 code="busy",
             )
         g.turn = self
+
+    @contextmanager
+    def long(self) -> Iterator[None]:
+        """Hold the one long turn.
+
+        Raises:
+            UnavailableError: ``busy``; it was not free within the deadline.
+        """
+        if not self._long.acquire(timeout=LONG_TURN_DEADLINE_SECONDS):
+            raise UnavailableError(
+                f"This worker was busy with other batches for {LONG_TURN_DEADLINE_SECONDS:.0f} seconds; nothing was "
+                "done.",
+                code="busy",
+            )
+        try:
+            yield
+        finally:
+            self._long.release()
 
     def release(self) -> None:
         """Let the next request go on."""
@@ -65,3 +89,19 @@ def waiting_for_bytes() -> Iterator[None]:
     finally:
         if turn is not None:
             turn.take()
+
+
+@contextmanager
+def long_work() -> Iterator[None]:
+    """Let single requests go on beside this one: take the long turn in place of the turn.
+
+    Raises:
+        UnavailableError: ``busy``; other batches were at work for too long.
+    """
+    turn: Turns | None = g.get("turn")
+    give_back_turn()
+    if turn is None:
+        yield
+        return
+    with turn.long():
+        yield

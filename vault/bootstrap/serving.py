@@ -6,6 +6,7 @@ import functools
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -30,6 +31,9 @@ from vault.telemetry.traces import places_of
 
 log = event_logger("strongroom.server")
 
+SWITCH_SECONDS = 0.001
+"""How long one thread may hold the interpreter while others wait. A batch computes beside single requests, and with
+Python's 5 ms each of the dozen times that such a request takes the interpreter back would cost it up to that."""
 SCRUB_SECONDS = 15.0
 """How often what erasures and updates left in the write-ahead log is cleared away."""
 
@@ -87,6 +91,7 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     # Until granian sets a worker's own handler, after this returns, the one inherited from the server swallows the
     # signal: a server that was stopped right after its start would wait its whole kill timeout for this worker.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.setswitchinterval(SWITCH_SECONDS)
     start_logs(configuration)
     metrics = Metrics(__version__)
     vault = open_vault(configuration, metrics)
