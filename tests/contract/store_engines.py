@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vault.core.ports import RecordKey, RecordWrite, TagQuery
+from vault.core.receipts import Receipt
 from vault.core.rows import (
     AuditRow,
     CollectionRow,
@@ -162,6 +163,33 @@ def next_generation(row: RecordRow, **columns: Any) -> RecordRow:
 def as_history(row: RecordRow) -> RecordHistoryRow:
     columns = {name: getattr(row, name) for name in row_columns(RecordRow)}
     return RecordHistoryRow(**columns)
+
+
+def tombstone(row: RecordRow) -> RecordRow:
+    return replace(
+        row,
+        revision=row.revision + 1,
+        wrapped_dek=None,
+        sealed_document=None,
+        erased_at=NOW,
+        erased_versions='[["default",1]]',
+    )
+
+
+def receipt(**columns: Any) -> Receipt:
+    values: dict[str, Any] = {
+        "tenant": TENANT,
+        "request_hash": os.urandom(32),
+        "position": 0,
+        "body_hash": os.urandom(32),
+        "status": 201,
+        "code": None,
+        "collection": "people",
+        "token": os.urandom(16),
+        "generation": 1,
+        "expires_at": NOW + 86_400_000_000,
+    }
+    return Receipt(**values | columns)
 
 
 def row_columns(row_type: type[Row]) -> list[str]:

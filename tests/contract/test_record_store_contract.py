@@ -25,6 +25,7 @@ from tests.contract.store_engines import (
     query,
     record,
     same,
+    tombstone,
 )
 from vault.core.ports import DuplicateIndexError, Holder, Page, RecordStore, RecordWrite, StaleWriteError
 from vault.core.rows import AuditRow, IndexRow, RecordHistoryRow, RecordRow
@@ -339,17 +340,6 @@ def test_history_that_is_switched_off_goes_with_the_next_write(bench: Bench, rec
     records.replace(new_write(next_generation(stored)), previous=stored)
 
     assert bench.rows(RecordHistoryRow) == []
-
-
-def tombstone(row: RecordRow) -> RecordRow:
-    return replace(
-        row,
-        revision=row.revision + 1,
-        wrapped_dek=None,
-        sealed_document=None,
-        erased_at=NOW,
-        erased_versions='[["default",1]]',
-    )
 
 
 def test_an_erased_record_leaves_its_tombstone_only(bench: Bench, records: RecordStore) -> None:
