@@ -465,6 +465,26 @@ def test_a_record_that_changed_meanwhile_makes_the_whole_batch_stale(
     assert state(bench) == before
 
 
+@BOTH
+def test_values_of_expired_records_make_the_plan_stale_and_all_are_named(
+    bench: Bench,
+    records: RecordStore,
+    is_atomic: bool,  # noqa: FBT001
+) -> None:
+    over = [created(records, f"over{n}", expires_at=NOW) for n in range(8)]
+    created(records, "live", expires_at=NOW + 1)
+    mine = created(records, "mine")
+    before = state(bench)
+    items = [new(f"over{n}") for n in range(7)]
+
+    with pytest.raises(StaleWriteError) as stale:
+        records.batch(batch(new("a"), *items, to_replace(mine, "over7"), is_atomic=is_atomic))
+
+    assert stale.value.cause == "expired"
+    assert set(stale.value.tokens) == {row.token for row in over}
+    assert state(bench) == before
+
+
 def test_a_live_holder_is_no_expired_one(records: RecordStore) -> None:
     live = created(records, "live", expires_at=NOW + 1)
 
@@ -472,6 +492,24 @@ def test_a_live_holder_is_no_expired_one(records: RecordStore) -> None:
 
     assert isinstance(outcome, DuplicateIndexError)
     assert outcome.holders == {"email": Holder(live.token, NOW + 1)}
+
+
+@BOTH
+def test_a_dry_run_takes_over_expired_values_and_erases_nothing(
+    bench: Bench,
+    records: RecordStore,
+    is_atomic: bool,  # noqa: FBT001
+) -> None:
+    created(records, "over", expires_at=NOW)
+    mine = created(records, "mine")
+    before = state(bench)
+
+    outcomes = records.batch(
+        batch(new("over"), to_replace(mine, "x"), new("mine"), new("a"), is_dry_run=True, is_atomic=is_atomic)
+    )
+
+    assert all(isinstance(outcome, RecordRow) for outcome in outcomes)
+    assert state(bench) == before
 
 
 def claim_of() -> tuple[Receipt, bytes]:

@@ -30,6 +30,12 @@ class _DryRun(Exception):  # noqa: N818 - not an error: the way out of a transac
     pass
 
 
+class _HeldByExpiredError(Exception):
+    def __init__(self, tokens: list[bytes]) -> None:
+        super().__init__("expired")
+        self.tokens = tokens
+
+
 def run_batch(engine: SqliteEngine, inside: RecordTransaction, batch: Batch) -> list[Outcome]:
     """Carry out prepared operations in their order; see :class:`vault.core.ports.RecordStore`."""
     outcomes: list[Outcome] = []
@@ -37,12 +43,20 @@ def run_batch(engine: SqliteEngine, inside: RecordTransaction, batch: Batch) -> 
         if batch.claim is not None:
             inside.receipts.claim(database, batch.claim)
         entries: list[AuditRow] = []
+        expired: list[bytes] = []
         for position, item in enumerate(batch.items):
-            outcome, told = _carried_out(database, inside, batch, item)
-            if batch.is_atomic and isinstance(outcome, DuplicateIndexError | VaultError):
+            try:
+                outcome, told = _carried_out(database, inside, batch, item)
+            except _HeldByExpiredError as held:
+                # All of them are named at once: with a new plan for each, the attempts would not suffice.
+                expired += held.tokens
+                continue
+            if batch.is_atomic and not expired and isinstance(outcome, DuplicateIndexError | VaultError):
                 raise BatchRefusedError(position, outcome)
             outcomes.append(outcome)
             entries += told
+        if expired:
+            raise StaleWriteError("expired", expired)
         if batch.is_dry_run:
             raise _DryRun
         if batch.receipts_for is not None:
@@ -62,14 +76,8 @@ def _carried_out(
     try:
         if isinstance(item, BatchRead | BatchLookup):
             return _read(database, inside, batch, item)
-        with _savepoint(database, batch):
-            _write(database, inside, item)
-    except DuplicateIndexError as error:
-        expired = error.expired(batch.now)
-        if expired:
-            raise StaleWriteError("expired", expired) from error
-        return error, [item.refused(error)]
-    except VaultError as error:
+        _write(database, inside, batch, item)
+    except (DuplicateIndexError, VaultError) as error:
         return error, [item.refused(error)]
     return item.write.record, [item.write.entry]
 
@@ -86,17 +94,30 @@ def _read(
     return row, [entry]
 
 
-def _write(database: Database, inside: RecordTransaction, item: BatchCreate | BatchReplace) -> None:
-    if isinstance(item, BatchCreate):
-        inside.create(database, item.write)
-    else:
-        inside.replace(database, item.write, item.previous)
+def _write(
+    database: Database, inside: RecordTransaction, batch: Batch, item: BatchCreate | BatchReplace
+) -> None:
+    try:
+        with _savepoint(database, batch):
+            if isinstance(item, BatchCreate):
+                inside.create(database, item.write)
+            else:
+                inside.replace(database, item.write, item.previous)
+    except DuplicateIndexError as error:
+        expired = error.expired(batch.now)
+        if not expired:
+            raise
+        if not batch.is_dry_run:
+            raise _HeldByExpiredError(expired) from error
+        # Nothing is erased for a dry run: what is freed here is taken again when it rolls back.
+        inside.free_values(database, item.write.record, expired)
+        _write(database, inside, batch, item)
 
 
 @contextlib.contextmanager
 def _savepoint(database: Database, batch: Batch) -> Iterator[None]:
     # An atomic batch ends with its first refusal, so there is nothing to come back to.
-    if batch.is_atomic:
+    if batch.is_atomic and not batch.is_dry_run:
         yield
         return
     with database.savepoint():

@@ -56,6 +56,11 @@ class RecordTransaction:
         self.sql.trim_history.run(database, values | {"oldest_kept": tombstone.generation + 1})
         self.receipts.blank(database, tombstone)
 
+    def free_values(self, database: Database, near: RecordRow, tokens: Sequence[bytes]) -> None:
+        """Delete the index rows of records in the collection of ``near``; for transactions that are rolled back."""
+        for token in tokens:
+            self.sql.delete_index.run(database, _address(RecordKey(near.tenant, near.collection, token)))
+
     def find(self, database: Database, key: RecordKey) -> RecordRow | None:
         """Fetch the current row."""
         return self.sql.records.one(self.sql.find_record.run(database, _address(key)))
