@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from vault.client.address import server_url
 from vault.client.arguments import checked_purpose
@@ -98,6 +97,9 @@ class Client(RecordCalls, BatchCalls, OversightCalls):
     def __repr__(self) -> str:
         return f"Client({self._session.server!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A client holds a credential and is not pickled: make one in each process.")
+
     def __enter__(self) -> Self:
         return self
 
@@ -112,7 +114,8 @@ class Client(RecordCalls, BatchCalls, OversightCalls):
 
     def for_purpose(self, purpose: str) -> Self:
         """Return a client for another purpose that shares this one's connections (and their end)."""
-        other = copy.copy(self)
+        other = type(self).__new__(type(self))
+        other.__dict__ |= self.__dict__
         other._session = self._session.for_purpose(checked_purpose(purpose))  # noqa: SLF001 - a copy of this class
         return other
 

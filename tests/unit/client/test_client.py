@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -326,10 +327,18 @@ def test_nothing_secret_is_shown(
     assert CANARY not in repr(Person(collection="users", field="email", value=CANARY))
 
 
+def test_a_client_is_not_pickled(credential: str) -> None:
+    with Client(credential=credential) as client, pytest.raises(TypeError, match="in each process") as caught:
+        pickle.dumps(client)
+    assert credential not in str(caught.value)
+
+
 def test_the_public_face_is_the_clients() -> None:
     assert set(strongroom.__all__) <= set(dir(strongroom))
     undocumented = [
-        name for name in strongroom.__all__ if name != "Reveal" and not getattr(strongroom, name).__doc__
+        name
+        for name in strongroom.__all__
+        if name not in {"Reveal", "Operation"} and not getattr(strongroom, name).__doc__
     ]
     assert undocumented == []
     assert "credential" in inspect.signature(Client).parameters
