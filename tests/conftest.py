@@ -31,6 +31,19 @@ HOST = "127.0.0.1"
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "request_id"}
+_METADATA = {
+    "token", "collection", "generation", "schema_version", "created_at", "updated_at", "expires_at",
+}  # fmt: skip
+# The members that an item of a batch has, by its status.
+BULK_ITEMS = {
+    200: (
+        {"status", "etag"} | _METADATA,
+        {"status", "etag", "data", "reveal", "masked"} | _METADATA,
+        {"status", "items", "next_cursor"},
+    ),
+    201: ({"status", "etag"} | _METADATA,),
+    204: ({"status", "token"},),
+}
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 # Ports from 32768 on are what the system gives to outgoing connections.
@@ -81,22 +94,52 @@ def check_form(method: str, path: str, answer: Answer) -> None:
     assert "Traceback" not in answer.body[:100_000].decode(errors="replace")
     is_success = answer.status < 300
     if is_success or path.startswith("/readyz"):
+        if path.endswith("/records/bulk"):
+            _check_items(answer)
         return
     if method == "HEAD":
         assert answer.body == b""
         return
     assert headers["Content-Type"] == "application/problem+json", (method, path, dict(headers))
     problem = answer.json
+    if path.endswith("/records/bulk"):
+        # Of an atomic batch: which operation was refused.
+        index = problem.pop("index", 0)
+        assert type(index) is int
+        assert 0 <= index < 1_000
+    _check_problem(problem, answer.status, headers["Request-Id"])
+    assert (answer.status == 401) == ("WWW-Authenticate" in headers)
+    is_for_later = answer.status == 503 or problem["type"] == "urn:strongroom:error:idempotency-in-flight"
+    assert is_for_later == ("Retry-After" in headers)
+
+
+def _check_problem(problem: dict[str, Any], status: int, request_id: str) -> None:
     assert PROBLEM_MEMBERS <= problem.keys() <= PROBLEM_MEMBERS | {"errors"}, problem
-    assert problem["status"] == answer.status
+    assert problem["status"] == status
     assert problem["type"].startswith("urn:strongroom:error:")
-    assert problem["request_id"] == headers["Request-Id"]
+    assert problem["request_id"] == request_id
     assert all(isinstance(problem[name], str) and problem[name] for name in ("title", "detail"))
     for each in problem.get("errors", []):
         assert {"pointer", "code"} <= each.keys() <= {"pointer", "code", "detail"}, problem
         assert each["pointer"] == "" or each["pointer"].startswith("/")
-    assert (answer.status == 401) == ("WWW-Authenticate" in headers)
-    assert (answer.status == 503) == ("Retry-After" in headers)
+
+
+def _check_items(answer: Answer) -> None:
+    """Assert what holds for every batch that was carried out or rehearsed."""
+    body = answer.json
+    is_dry_run = body.get("dry_run", False)
+    assert body.keys() == {"items", "failed"} | ({"dry_run"} if is_dry_run else set())
+    assert body["failed"] == sum("problem" in item for item in body["items"])
+    for item in body["items"]:
+        if "problem" in item:
+            assert item.keys() == {"status", "problem"}
+            assert item["status"] >= 400
+            _check_problem(item["problem"], item["status"], answer.headers["Request-Id"])
+        elif is_dry_run:
+            assert item.keys() == {"status"}
+            assert item["status"] in {200, 201, 204}
+        else:
+            assert set(item) in BULK_ITEMS[item["status"]], item
 
 
 @dataclass
