@@ -234,7 +234,7 @@ def test_no_try_starts_after_the_time_given(server: Any, clock: Any, seconds: fl
             server.will_refuse(503, "busy", headers={"Retry-After": "4"})
         error = given_up(READS["get"], client)
     assert clock.now <= seconds
-    assert clock.now + 6 > seconds or error.attempts == 1
+    assert clock.now + 12 > seconds  # the longest pause
     assert error.attempts == len(server.asked) == len(clock.pauses) + 1
 
 
