@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vault.audit.events import Action, Result
+from vault.audit.events import Result
 from vault.core.batches import (
     BatchCreate,
     BatchErase,
@@ -38,12 +38,12 @@ from vault.core.operations import (
     UnreadableOperation,
     UpdateOperation,
 )
-from vault.core.policy import Caller
+from vault.core.policy import Caller, authorize
 from vault.core.ports import DuplicateIndexError, RecordKey, TagQuery
 from vault.core.reading import Reading
 from vault.core.record_access import RecordAccess, not_found
 from vault.core.record_drafts import Drafted, draft_change, draft_new
-from vault.core.record_rules import check_if_match, check_live, check_not_erased
+from vault.core.record_rules import check_if_match, check_live, check_not_erased, check_purpose_stated
 from vault.core.record_seal import RecordSealer, SealedRecord
 from vault.core.record_writes import RecordWrites
 from vault.core.releases import Releases
@@ -162,22 +162,19 @@ class Planner:
         return PlannedBatch(steps, items, now)
 
     def _authorize(self, caller: Caller, collection: str, steps: Sequence[Step]) -> None:
-        definitions: dict[Action, Definition | NotAuthorizedError] = {}
+        # Once for all: redefined between two operations, one could be stored by a definition that never checked it.
+        definition = self._access.collections.current(caller.tenant, collection)
         for step in steps:
-            action = step.operation.action
             if isinstance(step.operation, UnreadableOperation):
                 step.refusal = step.operation.error
                 continue
-            if action not in definitions:
-                try:
-                    definitions[action] = self._access.definition_for(caller, action, collection)
-                except NotAuthorizedError as error:
-                    definitions[action] = error
-            found = definitions[action]
-            if isinstance(found, NotAuthorizedError):
-                step.refusal = found
-            else:
-                step.definition = found
+            try:
+                authorize(caller, step.operation.action)
+                step.definition = definition
+            except NotAuthorizedError as error:
+                step.refusal = error
+        if _live(steps):
+            check_purpose_stated(caller, definition)
 
     def _find_previous(self, caller: Caller, collection: str, steps: Sequence[Step], now: int) -> None:
         changes = [
@@ -242,7 +239,6 @@ class Planner:
         drafted = [(step, step.drafted) for step in steps if step.drafted is not None]
         if not drafted:
             return
-        # All steps of one plan that write follow the same definition, or the transaction finds one stale.
         definition = drafted[0][0].defined()
         sealed = self._sealer.seal([each.draft for _, each in drafted], definition)
         for (step, _), record in zip(drafted, sealed, strict=True):

@@ -226,6 +226,16 @@ def test_a_dry_run_leaves_expired_records_and_says_what_would_happen(
     ] == before
 
 
+def test_a_collection_that_is_not_there_is_named_nowhere(lab: Lab) -> None:
+    entries = count(lab, "audit_entry")
+
+    for operations in ([UNREADABLE], [to_create(n=1)], [UNREADABLE, to_create(n=1)]):
+        with pytest.raises(CollectionNotFoundError):
+            lab.vault.services.bulk.run(lab.caller, "erika.mustermann", operations)
+
+    assert count(lab, "audit_entry") == entries
+
+
 def test_a_role_that_may_nothing_is_refused_each_operation(lab: Lab) -> None:
     row = lab.create(login="ada")
     nobody = dataclasses.replace(lab.caller, role="stranger")
@@ -241,6 +251,30 @@ def test_a_role_that_may_nothing_is_refused_each_operation(lab: Lab) -> None:
         for action in ("record.create", "record.update", "record.erase", "record.lookup")
     ]
     assert (count(lab, "record"), count(lab, "index_entry")) == before
+
+
+def test_all_operations_of_a_batch_follow_one_definition(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redefinition in the middle of planning: no document is stored by a definition that it was not checked by."""
+    collections = lab.vault.services.collections
+    row = lab.create(login="ada")
+    source = collections.show(lab.caller, "users").source
+    wider = source | {"properties": source["properties"] | {"age": {"type": "integer"}}}
+    whole, asked = collections.current, []
+
+    def redefined_after_the_first(tenant: str, name: str) -> Any:
+        definition = whole(tenant, name)
+        asked.append(definition.version)
+        if len(asked) == 1:
+            collections.define(lab.caller, "users", wider, Settings())
+        return definition
+
+    monkeypatch.setattr(collections, "current", redefined_after_the_first)
+
+    items = run(lab, to_create(login=7), to_patch(row, n=1), to_create(age="as old as the hills"))
+
+    assert codes(items) == ["schema-violation", None, "schema-violation"]
+    assert 2 in asked
+    assert [version for (version,) in lab.execute("SELECT schema_version FROM record").fetchall()] == [2]
 
 
 def test_a_record_that_changes_meanwhile_is_planned_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
