@@ -111,8 +111,6 @@ class Bulk:
     ) -> BulkResult:
         for _ in range(MAX_ATTEMPTS):
             plan = self._planner.plan(caller, collection, operations)
-            if is_atomic and plan.refusal is not None:
-                raise self._refused(caller, collection, operations, *plan.refusal)
             batch = Batch(
                 items=plan.items,
                 now=plan.now,

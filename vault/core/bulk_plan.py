@@ -93,14 +93,6 @@ class PlannedBatch:
     items: Sequence[BatchItem]
     now: int
 
-    @property
-    def refusal(self) -> tuple[int, VaultError] | None:
-        """The first operation that was refused, with its place."""
-        for place, step in enumerate(self.steps):
-            if step.refusal is not None:
-                return place, step.refusal
-        return None
-
 
 @dataclass(slots=True)
 class _Budget:

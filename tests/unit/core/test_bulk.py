@@ -277,6 +277,30 @@ def test_all_operations_of_a_batch_follow_one_definition(lab: Lab, monkeypatch: 
     assert [version for (version,) in lab.execute("SELECT schema_version FROM record").fetchall()] == [2]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_atomic_batch_is_refused_for_its_first_refusal(lab: Lab, place: int) -> None:
+    """Whether a rule, a look at the record or the database refuses: the first in order counts."""
+    gone = lab.create(login="gone")
+    lab.vault.services.erasures.erase(lab.caller, RecordKey("default", "users", gone.token), if_match=None)
+    lab.create(login="taken")
+    refusals = [to_create(login="taken"), to_create(login=7), to_patch(gone, n=1)]
+    reasons = ["duplicate-value", "schema-violation", "record-erased"]
+    order = refusals[place:] + refusals[:place]
+    before = count(lab, "record"), count(lab, "index_entry"), count(lab, "audit_entry")
+
+    with pytest.raises(OperationRefused) as refused:
+        run(lab, to_create(login="new"), *order, is_atomic=True)
+
+    assert (refused.value.position, refused.value.error.code) == (1, reasons[place])
+    assert refused.value.error.is_audited
+    assert (count(lab, "record"), count(lab, "index_entry"), count(lab, "audit_entry")) == (
+        before[0],
+        before[1],
+        before[2] + 1,
+    )
+    assert told(lab, 1)[0][1:] == ("refused", reasons[place])
+
+
 def test_a_record_that_changes_meanwhile_is_planned_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     row, other = lab.create(login="ada"), lab.create(login="bob")
     key = RecordKey("default", "users", row.token)
