@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from vault.audit.events import Action, Result
 from vault.core.batches import Batch, BatchRefusedError, Outcome, Refusal
-from vault.core.bulk_plan import PlannedBatch, Planner, Step
+from vault.core.bulk_plan import PlannedBatch, Planner, Step, result_of
 from vault.core.bulk_results import (
     BulkResult,
     Found,
@@ -153,7 +153,7 @@ class Bulk:
             event_of(
                 caller,
                 operation.action,
-                Result.REFUSED,
+                result_of(error),
                 reason=error.code,
                 collection=collection,
                 token=operation.token,

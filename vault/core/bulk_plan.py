@@ -322,7 +322,7 @@ class Planner:
             event = event_of(
                 caller,
                 operation.action,
-                Result.FAILED if isinstance(refusal, IntegrityError) else Result.REFUSED,
+                result_of(refusal),
                 reason=code_of(refusal),
                 collection=collection,
                 token=operation.token,
@@ -335,6 +335,11 @@ class Planner:
 def code_of(refusal: Refusal) -> str:
     """The problem code of a refusal."""
     return DuplicateValueError.code if isinstance(refusal, DuplicateIndexError) else refusal.code
+
+
+def result_of(refusal: Refusal) -> Result:
+    """How an operation that was not carried out ended, as its entry says it."""
+    return Result.FAILED if isinstance(refusal, IntegrityError) else Result.REFUSED
 
 
 def _live(steps: Sequence[Step]) -> list[Step]:

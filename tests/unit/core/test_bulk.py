@@ -301,6 +301,24 @@ def test_an_atomic_batch_is_refused_for_its_first_refusal(lab: Lab, place: int) 
     assert told(lab, 1)[0][1:] == ("refused", reasons[place])
 
 
+@pytest.mark.parametrize("is_atomic", [False, True])
+def test_a_row_that_is_not_as_the_vault_wrote_it_has_failed_and_was_not_refused(
+    lab: Lab,
+    is_atomic: bool,  # noqa: FBT001
+) -> None:
+    row = lab.create(login="ada")
+    lab.execute("UPDATE record SET updated_at = updated_at + 1")
+
+    if is_atomic:
+        with pytest.raises(OperationRefused) as refused:
+            run(lab, to_patch(row, n=1), is_atomic=True)
+        assert isinstance(refused.value.error, IntegrityError)
+    else:
+        (item,) = run(lab, to_patch(row, n=1))
+        assert isinstance(item, IntegrityError)
+    assert told(lab, 1) == [("record.update", "failed", "integrity")]
+
+
 def test_a_record_that_changes_meanwhile_is_planned_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     row, other = lab.create(login="ada"), lab.create(login="bob")
     key = RecordKey("default", "users", row.token)
