@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,9 +17,10 @@ from flask.testing import FlaskClient
 from tests.conftest import JSON, Answer, check_form
 from vault import bootstrap
 from vault.api.app import create_app
-from vault.bootstrap import Vault
+from vault.bootstrap import Vault, working
 from vault.config import load_configuration
 from vault.core.clock import system_clock
+from vault.telemetry.metrics import Metrics
 
 HOUR = 3_600_000_000
 
@@ -112,3 +114,10 @@ class InProcess:
     def findings(self) -> list[Any]:
         """What a verification finds."""
         return list(self.vault.verify(lambda: None).findings)
+
+    def work(self) -> None:
+        """Let the background worker do everything that waits by this vault's clock."""
+        configuration = load_configuration(None, self.folder)
+        with mock.patch("vault.bootstrap.working.system_clock", self.clock):
+            worker = working._worker(self.vault, configuration, Metrics("test"))
+            worker.run_once(threading.Event())
