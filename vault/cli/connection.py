@@ -25,6 +25,8 @@ from vault.client import (
 from vault.client.client import DEFAULT_SERVER
 
 _SERVER_ERROR = 500
+_PATIENCE_SECONDS = 2.0
+"""How long a command tries again: somebody sits before it, and wants to hear what is wrong."""
 _NEXT_STEPS: dict[type[StrongroomError], str] = {
     NotAuthenticated: (
         "The credential may be of another vault, or revoked. Name the right file with --credential-file; "
@@ -85,7 +87,7 @@ class Connection:
                 ca=self.ca,
                 insecure_http=self.insecure_http,
                 exact_numbers=True,
-                **settings,
+                **{"retry_seconds": _PATIENCE_SECONDS} | settings,
             ) as client:
                 yield client
         except StrongroomError as error:
