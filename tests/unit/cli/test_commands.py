@@ -178,6 +178,7 @@ def test_every_command_ends_well_and_prints_json_if_asked(
         "ca": None,
         "insecure_http": False,
         "exact_numbers": True,
+        "retry_seconds": 2.0,
     }
 
 
