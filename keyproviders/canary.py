@@ -8,7 +8,9 @@ from keyproviders.errors import (
     KeyNotFoundError,
     KeyProviderError,
     KeyVersionRetiredError,
+    ProviderCredentialError,
     ProviderDeniedError,
+    ProviderSealedError,
     ProviderThrottledError,
     WrappedKeyRejectedError,
 )
@@ -19,6 +21,8 @@ __all__ = ["prove_by_canary", "status_of"]
 # The first row that matches decides, so a subclass stands above its parent. What is not listed is DOWN.
 _STATUS: tuple[tuple[type[KeyProviderError], HealthStatus], ...] = (
     (ProviderThrottledError, HealthStatus.THROTTLED),
+    (ProviderSealedError, HealthStatus.SEALED),
+    (ProviderCredentialError, HealthStatus.AUTH),
     (ProviderDeniedError, HealthStatus.DENIED),
     (KeyNotFoundError, HealthStatus.KEY_MISSING),
     (KeyVersionRetiredError, HealthStatus.KEY_MISSING),

@@ -4,8 +4,10 @@ A vendor's exception never crosses the door. It is translated where the vendor i
 
     KeyProviderError                    the caller's move
     |- ProviderUnavailableError         try later
+    |  |- ProviderSealedError           try later: somebody has to unseal it
     |  `- ProviderThrottledError        try later, slower
     |- ProviderDeniedError              page the operator
+    |  `- ProviderCredentialError       page the operator: PIN, token or secret id
     |- KeyNotFoundError                 page the operator
     |- KeyVersionRetiredError           stop
     |- WrappedKeyRejectedError          stop, alarm
@@ -46,12 +48,20 @@ class ProviderUnavailableError(KeyProviderError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class ProviderSealedError(ProviderUnavailableError):
+    """The provider answers and is sealed, locked or not initialised. It works again once an operator opens it."""
+
+
 class ProviderThrottledError(ProviderUnavailableError):
     """The provider refused because of a rate limit. Try later, and slower."""
 
 
 class ProviderDeniedError(KeyProviderError):
     """Our credentials were refused, or do not allow this call. Waiting does not help: page the operator."""
+
+
+class ProviderCredentialError(ProviderDeniedError):
+    """What we showed to log in is not accepted: wrong PIN, revoked or expired secret. Never tried in a loop."""
 
 
 class KeyNotFoundError(KeyProviderError):

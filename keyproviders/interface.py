@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -149,6 +149,7 @@ class HealthStatus(enum.StrEnum):
     DOWN = "down"
     SEALED = "sealed"
     THROTTLED = "throttled"
+    AUTH = "auth"
     DENIED = "denied"
     KEY_MISSING = "key-missing"
     CANARY_REJECTED = "canary-rejected"
@@ -261,11 +262,13 @@ class ProviderSettings:
         options: the table from the configuration, without ``type``. The provider checks every key itself
             and refuses those it does not know.
         folder: relative paths in the options start here (the folder of the configuration file).
+        admin: the table ``[providers.NAME.admin]``; empty for the run-time door, which must not see it.
     """
 
     name: str
     options: Mapping[str, object]
     folder: Path
+    admin: Mapping[str, object] = field(default_factory=dict)
 
 
 class ProviderType(Protocol):

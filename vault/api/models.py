@@ -242,7 +242,7 @@ class ReadinessAnswer(_Model):
     status: Literal["ready", "not-ready"]
     store: str
     providers: dict[str, str] = Field(
-        description="each key provider: ok, down, sealed, throttled, denied, key-missing or canary-rejected"
+        description="each key provider: ok, down, sealed, throttled, auth, denied, key-missing or canary-rejected"
     )
 
 
