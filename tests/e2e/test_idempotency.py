@@ -303,6 +303,24 @@ def test_a_replayed_batch_says_which_of_its_records_are_gone(
     assert [each[3] is None for each in receipts(server, kept["token"])] == [False]
 
 
+def test_a_replay_of_an_expired_record_shows_nothing_of_it(api: Api, key: str) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    operations = [{"op": "create", "data": {"n": 1}, "expires_at": soon}, {"op": "create", "data": {"n": 2}}]
+    first = create(api, key, {"n": 1}, expires_at=soon).gives(201)
+    token = batch(api, key, *operations).gives(200)["items"][0]["token"]
+    time.sleep(1.1)
+
+    refused = create(api, key, {"n": 1}, expires_at=soon)
+    answered = batch(api, key, *operations).gives(200)
+
+    refused.refuses(410, "record-expired")
+    assert [item["status"] for item in answered["items"]] == [410, 201]
+    assert answered["items"][0]["problem"]["type"] == "urn:strongroom:error:record-expired"
+    for text in (refused.body.decode(), json.dumps(answered["items"][0])):
+        assert token not in text
+        assert first["token"] not in text
+
+
 def test_an_erase_that_comes_again_is_done(api: Api, key: str, unchanged: Callable[..., Any]) -> None:
     token = api.create({"n": 1}).rpartition("/")[2]
     first = batch(api, key, {"op": "erase", "token": token})
