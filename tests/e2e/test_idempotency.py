@@ -468,6 +468,44 @@ def test_a_key_belongs_to_a_principal(vault: InProcess) -> None:
     assert others[0] == others[1] != mine[0]
 
 
+def test_a_batch_whose_twin_is_at_work_is_told_to_wait(
+    vault: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deterministically: the first stands still in the middle of its work until the second has its answer."""
+    whole, is_at_work, may_go_on = SqlRecordStore.batch, threading.Event(), threading.Event()
+
+    def slow(self: SqlRecordStore, plan: Any) -> Any:
+        is_at_work.set()
+        assert may_go_on.wait(30)
+        return whole(self, plan)
+
+    monkeypatch.setattr(SqlRecordStore, "batch", slow)
+    body = {"operations": [{"op": "create", "data": {"n": 1}}]}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(vault.post, BULK, body, Idempotency_Key="k")
+        assert is_at_work.wait(30)
+        try:
+            answers = [vault.post(BULK, body, Idempotency_Key="k") for _ in range(2)]
+        finally:
+            may_go_on.set()
+        done = first.result(30)
+
+    for answer in answers:
+        answer.refuses(409, "idempotency-in-flight")
+        assert answer.headers["Retry-After"] == "1"
+    again = vault.post(BULK, body, Idempotency_Key="k")
+    assert again.gives(200) == done.gives(200)
+    assert again.headers[REPLAYED] == "true"
+    assert vault.rows("SELECT count(*) FROM record") == [(1,)]
+    reasons = vault.rows("SELECT result, reason FROM audit_entry ORDER BY id DESC LIMIT 4")
+    assert sorted(reasons, key=str) == [
+        ("done", None),
+        ("refused", "idempotency-in-flight"),
+        ("refused", "idempotency-in-flight"),
+        ("released", "replayed"),
+    ]
+
+
 def test_a_key_is_free_again_after_a_request_that_failed(
     vault: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
