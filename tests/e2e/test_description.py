@@ -12,7 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import vault
-from vault.api import models
+from vault.api import bulk_models, models
 from vault.api.app import create_app
 from vault.bootstrap import open_vault
 from vault.config import load_configuration
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from conftest import Api, Server
 
 RECORDS = "/v1/collections/users/records"
+OPERATIONS = [{"op": "create", "data": {"email": "c@example.com"}}, {"op": "create", "data": {"email": "x"}}]
 METHODS = {"get", "put", "post", "delete", "patch", "options", "head", "trace"}
 # Routes that describe the API, and are not the API.
 UNDESCRIBED = {"/openapi.json", "/docs", "/docs/assets/{name}"}
@@ -110,6 +111,7 @@ class Asking:
     COLLECTION = "/v1/collections/{collection}"
     RECORDS = f"{COLLECTION}/records"
     RECORD = f"{RECORDS}/{{token}}"
+    BULK = f"{RECORDS}/bulk"
     LONG = b" " * 2_000_000
     MERGE: ClassVar[dict[str, Any]] = {"content_type": "application/merge-patch+json"}
     TEXT: ClassVar[dict[str, Any]] = {"content_type": "text/plain"}
@@ -140,6 +142,8 @@ class Asking:
         self.ask_records()
         self.ask_changes()
         self.ask_erasures()
+        self.ask_again()
+        self.ask_batches()
         return self.seen
 
     def ask_collections(self) -> None:
@@ -156,10 +160,12 @@ class Asking:
             ("put", self.COLLECTION, self.here),
             ("post", self.RECORDS, f"{self.here}/records"),
             ("post", f"{self.RECORDS}/lookup", f"{self.here}/records/lookup"),
+            ("post", self.BULK, f"{self.here}/records/bulk"),
             ("post", "/v1/audit/search", "/v1/audit/search"),
         ):
             self.ask(method, template, body=b"{", path=path, expect=400)
-            self.ask(method, template, body=self.LONG, path=path, expect=413)
+            long = self.LONG * 9 if template == self.BULK else self.LONG
+            self.ask(method, template, body=long, path=path, expect=413)
             self.ask(method, template, body=b"{}", path=path, expect=415, **self.TEXT)
             self.ask(method, template, {"x": 1}, path=path, expect=422)
 
@@ -216,6 +222,29 @@ class Asking:
             self.ask(method, template, path=unknown, expect=404)
         self.ask("get", f"{record}/erasure", path=f"{unknown}/erasure", expect=404)
 
+    def ask_again(self) -> None:
+        again: dict[str, Any] = {"path": f"{self.here}/records", "headers": {"Idempotency-Key": "k"}}
+        self.ask("post", self.RECORDS, {"data": {"email": "again"}}, expect=201, **again)
+        self.ask("post", self.RECORDS, {"data": {"email": "again"}}, expect=201, **again)
+        (found,) = self.api.lookup("email", "again", self.name)["items"]
+        self.api.delete(f"{self.here}/records/{found['token']}").gives(204)
+        self.ask("post", self.RECORDS, {"data": {"email": "again"}}, expect=410, **again)
+
+    def ask_batches(self) -> None:
+        def ask(expect: int, *operations: Any, here: str = self.here, **members: Any) -> None:
+            body = {"operations": list(operations)} | members
+            self.ask("post", self.BULK, body, path=f"{here}/records/bulk", expect=expect)
+
+        live, gone = (self.api.create({"n": 1}, self.name).rpartition("/")[2] for _ in range(2))
+        self.api.delete(f"{self.here}/records/{gone}").gives(204)
+        ask(200, {"op": "create", "data": {"email": "a"}})
+        ask(409, {"op": "create", "data": {"email": "a"}}, atomic=True)
+        ask(404, {"op": "create", "data": {}}, here=self.nothing)
+        ask(410, {"op": "get", "token": gone}, atomic=True)
+        ask(412, {"op": "erase", "token": live, "if_match": '"x"'}, atomic=True)
+        demanding = self.api.create({}, self.demanding).rpartition("/")[2]
+        ask(428, {"op": "erase", "token": demanding}, here=f"/v1/collections/{self.demanding}", atomic=True)
+
 
 def test_every_status_that_it_names_is_given_and_every_status_given_is_named(
     description: dict[str, Any], server: Server, make_api: Callable[..., Api], define: Callable[..., str]
@@ -232,6 +261,7 @@ def test_every_status_that_it_names_is_given_and_every_status_given_is_named(
         for where, statuses in seen.items()
     }
     given["get", "/readyz"] |= {503}  # tests/e2e/test_health.py
+    given["post", Asking.BULK] |= {500}  # tests/e2e/test_bulk.py
     assert given == described
 
 
@@ -239,7 +269,7 @@ def test_every_status_of_the_error_table_is_explained() -> None:
     from vault.api.problems import STATUS_OF
     from vault.api.spec import REASONS
 
-    assert {status for _, status in STATUS_OF} - {500} == REASONS.keys()
+    assert {status for _, status in STATUS_OF} == REASONS.keys()
 
 
 def test_answers_are_what_the_models_say(api: Api, define: Callable[..., str]) -> None:
@@ -261,6 +291,7 @@ def test_answers_are_what_the_models_say(api: Api, define: Callable[..., str]) -
         (models.AuditPage, api.post("/v1/audit/search", {"collection": name})),
         (models.HealthAnswer, api.get("/healthz")),
         (models.ReadinessAnswer, api.get("/readyz")),
+        (bulk_models.BulkAnswer, api.post(f"{records}/bulk", {"operations": OPERATIONS, "dry_run": True})),
     ):
         assert answer.status < 300
         parsed = model.model_validate_json(answer.body)
@@ -269,6 +300,8 @@ def test_answers_are_what_the_models_say(api: Api, define: Callable[..., str]) -
     models.Erasure.model_validate_json(api.get(f"{path}/erasure").body)
     models.Problem.model_validate_json(api.get(path).body)
     models.Problem.model_validate_json(api.post(records, {"data": {"email": "x"}}).body)
+    refused = api.post(f"{records}/bulk", {"operations": OPERATIONS, "atomic": True})
+    assert models.Problem.model_validate_json(refused.body).index == 1
 
 
 def test_a_census_counts_what_depends_on_each_key(

@@ -98,7 +98,8 @@ def add_bulk_route(blueprint: APIBlueprint, services: Services) -> None:
         if is_dry_run or key_header() is not None:
             _check_only_writes(operations, is_dry_run=is_dry_run)
         try:
-            with long_work(), claimed(services, caller, bodies, mark=int(is_atomic)) as claim:
+            # The key first: a twin hears at once that it must wait, and does not stand in line behind the first.
+            with claimed(services, caller, bodies, mark=int(is_atomic)) as claim, long_work():
                 result = services.bulk.run(
                     caller, collection, operations, is_atomic=is_atomic, is_dry_run=is_dry_run, claim=claim
                 )

@@ -36,6 +36,9 @@ class Problem(_Model):
     detail: str
     request_id: str
     errors: list[ProblemItem] = []
+    index: int | None = Field(
+        default=None, description="of an atomic batch: the place of the refused operation"
+    )
 
 
 class RecordMetadata(_Model):

@@ -51,8 +51,9 @@ class AuditEvent:
         tenant: the tenant's name.
         principal: who called; None if nobody was authenticated.
         credential: the public id of the credential, hexadecimal.
-        reason: the problem code, when it was refused or failed; ``expired`` when a write erased an expired
-            record to take over its value; ``replayed`` when a request with an Idempotency-Key was answered again.
+        reason: the problem code, when it was refused or failed; ``expired`` when a record was erased because its time was
+            over (by a write that takes over its value, or in nobody's name by a background worker); ``replayed``
+            when a request with an Idempotency-Key was answered again.
         collection: the collection's name, when it exists.
         token: the record, 16 bytes.
         generation: the record's generation that was written or released.

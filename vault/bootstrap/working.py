@@ -96,9 +96,8 @@ def work_once(configuration: Configuration, stop: StopSignal) -> list[Outcome]:
     vault = open_vault(configuration, metrics)
     with _at_work(vault):
         outcomes = _worker(vault, configuration, metrics).run_once(stop)
-        if any(outcome.done for outcome in outcomes):
-            # What was erased must not wait in the write-ahead log for the next server.
-            vault.engine.scrub()
+        # What was erased must not wait in the write-ahead log for the next server.
+        vault.engine.scrub()
     return outcomes
 
 

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("vault.cli.audit", "Show who did what, when and why."),
     "keys": ("vault.cli.keys", "Show the keys and what depends on them."),
     "verify": ("vault.cli.verify", "Check every stored byte; exit 3 if something is wrong."),
+    "doctor": ("vault.cli.doctor", "Look at everything around the vault; exit 3 if something needs mending."),
     "database": ("vault.cli.database", "Look after the database."),
 }
 

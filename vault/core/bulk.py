@@ -215,8 +215,10 @@ class Bulk:
         rows = self._access.store.find_many(caller.tenant, collection, tokens)
         for row in rows.values():
             self._access.check(row)
+        now = self._access.clock()
         items = [
-            replayed(operation, receipt, rows) for operation, receipt in zip(operations, earlier, strict=True)
+            replayed(operation, receipt, rows, now)
+            for operation, receipt in zip(operations, earlier, strict=True)
         ]
         events = [
             event_of(

@@ -9,12 +9,13 @@ from typing import TypeAlias
 from vault.audit.events import Action
 from vault.core.batches import Outcome
 from vault.core.bulk_plan import code_of
-from vault.core.errors import RecordErasedError, VaultError
+from vault.core.errors import VaultError
 from vault.core.idempotency import HEADER_POSITION, Claim
 from vault.core.operations import EraseOperation, Operation
 from vault.core.ports import DuplicateIndexError
 from vault.core.receipts import Receipt
 from vault.core.record_access import not_found
+from vault.core.record_rules import check_live
 from vault.core.releases import ShownRecord
 from vault.core.rows import RecordRow
 
@@ -118,13 +119,16 @@ def _receipt(claim: Claim, collection: str, place: int, operation: Operation, ou
     )
 
 
-def replayed(operation: Operation, receipt: Receipt, rows: Mapping[bytes, RecordRow]) -> ItemResult:
+def replayed(operation: Operation, receipt: Receipt, rows: Mapping[bytes, RecordRow], now: int) -> ItemResult:
     """The result of an operation that an earlier request carried out, from its receipt and the record of now."""
     if receipt.code is not None:
         return EarlierRefusal(receipt.status, receipt.code)
     row = rows.get(receipt.token or b"")
     if row is None:
         return not_found()
-    if row.erased_at is not None and not isinstance(operation, EraseOperation):
-        return RecordErasedError("The record was stored, and erased since.")
+    if not isinstance(operation, EraseOperation):
+        try:
+            check_live(row, now)
+        except VaultError as gone:
+            return gone
     return Written(operation.action, row, is_unchanged=row.generation == receipt.generation)

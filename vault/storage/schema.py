@@ -12,7 +12,7 @@ from vault.storage.sqlite import SqliteEngine
 from vault.storage.tables import MODELS
 
 UPGRADES = Path(__file__).parent / "upgrades"
-_HISTORY_TABLE = "schema_history"
+HISTORY_TABLE = "schema_history"
 
 
 def upgrade(engine: SqliteEngine) -> list[str]:
@@ -72,4 +72,4 @@ def check_indexes(engine: SqliteEngine) -> None:
 
 
 def _runner(engine: SqliteEngine) -> Runner:
-    return Runner(engine.database, directory=str(UPGRADES), table_name=_HISTORY_TABLE)
+    return Runner(engine.database, directory=str(UPGRADES), table_name=HISTORY_TABLE)
