@@ -128,6 +128,14 @@ class Logs(_Section):
     format: Literal["auto", "json", "text"] = "auto"
 
 
+class DataKeyCacheSection(_Section):
+    """How many unwrapped data keys of remote providers a process keeps, and for how long."""
+
+    max_entries: int = Field(default=10_000, ge=0, le=1_000_000)
+    max_age_seconds: float = Field(default=300.0, gt=0, le=86_400)
+    max_uses: int = Field(default=1_000, ge=1)
+
+
 class _SectionVariables(EnvSettingsSource):
     """Only STRONGROOM_SECTION__KEY: without the filter STRONGROOM_SERVER would be read as the whole section."""
 
@@ -147,6 +155,7 @@ class Settings(BaseSettings):
     database: Database = Database()
     providers: dict[Name, Provider] = {"disk": Provider.model_validate({"type": "file", "path": KEY_FILE})}
     keyrings: dict[Name, KeyringSection] = {"default": KeyringSection(provider="disk", key="records")}
+    data_key_cache: DataKeyCacheSection = DataKeyCacheSection()
     logs: Logs = Logs()
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from vault.api.turns import waiting_for_bytes
+from vault.api.turns import waiting
 from vault.core.clock import from_text
 from vault.core.documents import MAX_DOCUMENT_BYTES, parse_json
 from vault.core.errors import (
@@ -51,7 +51,7 @@ def read_body(content_type: str = JSON, *, max_bytes: int = MAX_BODY_BYTES) -> A
         raise UnsupportedMediaTypeError(f"Send this with Content-Type: {content_type}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaTypeError("Send the body without a content encoding.")
-    with waiting_for_bytes():
+    with waiting():
         body = _read_bytes(max_bytes)
     if body is None:
         raise too_large(max_bytes)

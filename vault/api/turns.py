@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import g
+from flask import g, has_app_context
 
 from vault.core.errors import UnavailableError
 
@@ -80,8 +80,11 @@ def give_back_turn() -> None:
 
 
 @contextmanager
-def waiting_for_bytes() -> Iterator[None]:
-    """Give the turn to others while this request waits for the network, and take it again."""
+def waiting() -> Iterator[None]:
+    """Give the turn to others while this request waits for the network, and take it again; none outside a request."""
+    if not has_app_context():
+        yield
+        return
     turn: Turns | None = g.get("turn")
     give_back_turn()
     try:

@@ -9,7 +9,8 @@ from keyproviders.errors import KeyNotFoundError, KeyProviderError, ProviderMisc
 from keyproviders.interface import VersionState
 from keyproviders.registry import open_administration, open_provider
 from vault.bootstrap.holding import held
-from vault.bootstrap.opening import assemble, provider_settings, vault_exists
+from vault.bootstrap.key_doors import provider_settings
+from vault.bootstrap.opening import assemble, vault_exists
 from vault.config import Configuration
 from vault.core.clock import system_clock
 from vault.core.collections import Settings

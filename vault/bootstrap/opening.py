@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from keyproviders.errors import KeyProviderError
-from keyproviders.interface import KeyProvider, ProviderSettings
-from keyproviders.registry import open_provider
+from keyproviders.interface import KeyProvider
 from vault.api.problems import refusal_status
 from vault.api.services import Services
+from vault.api.turns import waiting
+from vault.bootstrap.key_doors import cache_meter, data_keys_of, guarded, open_providers
 from vault.config import Configuration
 from vault.core.audit_search import AuditSearch
 from vault.core.authentication import Authentication
@@ -18,6 +18,7 @@ from vault.core.bulk import Bulk
 from vault.core.census import Census
 from vault.core.clock import system_clock
 from vault.core.collections import DEFAULT_KEYRING, Collections
+from vault.core.data_key_cache import CacheBounds
 from vault.core.erasure import Erasures
 from vault.core.errors import MisconfiguredError
 from vault.core.idempotency import Idempotency
@@ -34,7 +35,6 @@ from vault.storage import schema
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.stores import Stores, open_stores
 from vault.telemetry.metrics import Metrics
-from vault.telemetry.providers import metered
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def open_vault(configuration: Configuration, metrics: Metrics | None = None) -> 
         _check_upgraded(engine, configuration)
         stores = open_stores(engine)
         schema.check_indexes(engine)
-        return assemble(engine, stores, _open_providers(configuration), metrics)
+        return assemble(engine, stores, open_providers(configuration), metrics, _bounds_of(configuration))
     except BaseException:
         # Whoever waits for a provider tries again and again.
         engine.close()
@@ -100,10 +100,10 @@ def open_vault(configuration: Configuration, metrics: Metrics | None = None) -> 
 
 
 def _check_upgraded(engine: SqliteEngine, configuration: Configuration) -> None:
-    waiting = schema.pending(engine)
-    if waiting:
+    steps = schema.pending(engine)
+    if steps:
         raise MisconfiguredError(
-            f"The database needs the upgrade {waiting[-1]}; back it up, then: "
+            f"The database needs the upgrade {steps[-1]}; back it up, then: "
             + configuration.command("database upgrade --apply")
         )
 
@@ -130,8 +130,17 @@ def scrub(configuration: Configuration) -> None:
         engine.close()
 
 
+def _bounds_of(configuration: Configuration) -> CacheBounds:
+    section = configuration.settings.data_key_cache
+    return CacheBounds(section.max_entries, section.max_age_seconds, section.max_uses)
+
+
 def assemble(
-    engine: SqliteEngine, stores: Stores, providers: dict[str, KeyProvider], metrics: Metrics | None = None
+    engine: SqliteEngine,
+    stores: Stores,
+    providers: Mapping[str, KeyProvider],
+    metrics: Metrics | None = None,
+    bounds: CacheBounds | None = None,
 ) -> Vault:
     """Load the keyrings and put the services together.
 
@@ -140,11 +149,18 @@ def assemble(
         UnavailableError: a provider cannot be reached.
         IntegrityError: a key row is not what the vault wrote.
     """
-    keyrings = Keyrings(stores.keys, metered(providers, metrics) if metrics else providers)
+    keyrings = Keyrings(
+        stores.keys,
+        guarded(providers, metrics),
+        data_keys=data_keys_of(bounds or CacheBounds(), metrics),
+        waiting=waiting,
+    )
     keyrings.load()
     clock = system_clock
     trail = AuditTrail(stores.audit, lambda: keyrings.authenticator(DEFAULT_TENANT), clock)
-    collections = Collections(stores.collections, keyrings, trail, clock, _cache_meter(metrics))
+    collections = Collections(
+        stores.collections, keyrings, trail, clock, cache_meter("collection_definitions", metrics)
+    )
     access = RecordAccess(stores.records, collections, keyrings, trail, clock)
     reading = Reading(access)
     services = Services(
@@ -168,25 +184,3 @@ def assemble(
     )
     administrators = Administrators(stores.credentials, keyrings.authenticator(DEFAULT_TENANT), trail, clock)
     return Vault(engine, stores, keyrings, services, administrators)
-
-
-def _cache_meter(metrics: Metrics | None) -> Callable[[str], None]:
-    if metrics is None:
-        return lambda _: None
-    return functools.partial(metrics.cache_asked, "collection_definitions")
-
-
-def _open_providers(configuration: Configuration) -> dict[str, KeyProvider]:
-    try:
-        return {
-            name: open_provider(section.type, provider_settings(configuration, name))
-            for name, section in configuration.settings.providers.items()
-        }
-    except KeyProviderError as error:
-        raise MisconfiguredError(f"Key provider '{error.provider}': {error}") from error
-
-
-def provider_settings(configuration: Configuration, name: str) -> ProviderSettings:
-    """What the provider of this name is opened with."""
-    options = configuration.settings.providers[name].model_dump(exclude={"type"})
-    return ProviderSettings(name=name, options=options, folder=configuration.folder)

@@ -40,6 +40,15 @@ _SECONDS_FOR_EACH_TRIP = 0.02
 """How much longer a call may take for each round trip beyond the first, where a provider takes items one by one."""
 
 
+_TRY_LATER = frozenset({HealthStatus.DOWN, HealthStatus.SEALED, HealthStatus.THROTTLED})
+
+
+class _UnhealthyError(ProviderUnavailableError):
+    def __init__(self, health: Health, *, provider: str) -> None:
+        super().__init__(health.detail, provider=provider)
+        self.health = health
+
+
 class GuardedProvider:
     """A key provider as core calls it; itself a :class:`~keyproviders.interface.KeyProvider`.
 
@@ -105,15 +114,21 @@ class GuardedProvider:
         return self._call(lambda: self._provider.key_info(key), 1)
 
     def health(self, canary: UnwrapItem) -> Health:
-        """See :class:`~keyproviders.interface.KeyProvider`; while the breaker is open, what it last said.
-
-        The answer does not change the breaker unless none comes: a provider that is sealed or throttled speaks.
-        """
+        """See :class:`~keyproviders.interface.KeyProvider`; while the breaker is open, what it said last."""
         try:
-            health = self._call(lambda: self._provider.health(canary), 1)
+            return self._call(lambda: self._proof(canary), 1)
+        except _UnhealthyError as error:
+            self._last_health = error.health
+            return error.health
         except KeyProviderError as error:
             return self._last_health or Health(HealthStatus.DOWN, str(error))
-        self._last_health = None if health.status is HealthStatus.OK else health
+
+    def _proof(self, canary: UnwrapItem) -> Health:
+        health = self._provider.health(canary)
+        # Down, sealed and throttled are failures of a call like any other, which the breaker has to hear of.
+        if self.is_remote and health.status in _TRY_LATER:
+            raise _UnhealthyError(health, provider=self.name)
+        self._last_health = None
         return health
 
     def close(self) -> None:

@@ -6,12 +6,15 @@ Provider calls happen here and nowhere else, and always before a database transa
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from keyproviders.errors import KeyProviderError
 from keyproviders.interface import Health, HealthStatus, KeyProvider, SecretBytes, UnwrapItem
 from vault.core.context import SealContext
+from vault.core.data_key_cache import CacheBounds, Exposure
+from vault.core.data_keys import DataKeys, Wanted
 from vault.core.errors import IntegrityError, VaultError
 from vault.core.keyring_loading import (
     UNWRAPPABLE,
@@ -66,11 +69,22 @@ class Keyrings:
     Args:
         store: key versions and stored keys.
         providers: the key doors, by configured name.
+        data_keys: unwraps data keys; without it every one is fetched each time.
+        waiting: entered while keys are loaded, which can take a provider's time.
     """
 
-    def __init__(self, store: KeyStore, providers: Mapping[str, KeyProvider]) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        providers: Mapping[str, KeyProvider],
+        *,
+        data_keys: DataKeys | None = None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._store = store
         self._providers = providers
+        self._data_keys = data_keys or DataKeys(CacheBounds(max_entries=0))
+        self._waiting = waiting
         self._rings: Mapping[tuple[str, str], Keyring] = {}
         self._loading = threading.Lock()
 
@@ -82,7 +96,8 @@ class Keyrings:
             MisconfiguredError: a provider is missing, or holds other keys than this vault was made with.
             IntegrityError: a row is not what the vault wrote.
         """
-        with self._loading:
+        # In this order: who waits for the lock must not hold what the loader needs to go on.
+        with self._waiting(), self._loading:
             self._rings = KeyringLoader(self._store, self._providers).rings()
 
     def all(self) -> list[Keyring]:
@@ -137,7 +152,7 @@ class Keyrings:
             unknown, retired or destroyed.
         """
         results: dict[int, SecretBytes | VaultError] = {}
-        by_provider: dict[str, list[tuple[int, UnwrapItem]]] = {}
+        by_provider: dict[str, list[tuple[int, Wanted]]] = {}
         for place, key in enumerate(stored):
             try:
                 version = self._version(key.tenant, key.keyring, key.key_version, key.where)
@@ -148,17 +163,21 @@ class Keyrings:
             item = UnwrapItem(
                 wrapped=wrapped_key(version, key.wrapped), context=key.context.associated_data()
             )
-            by_provider.setdefault(version.provider, []).append((place, item))
-        for name, items in by_provider.items():
-            for (place, _), result in zip(
-                items, _unwrapped(self._providers[name], [item for _, item in items]), strict=True
-            ):
+            cached_as = (key.tenant, key.keyring, key.key_version, key.wrapped)
+            by_provider.setdefault(version.provider, []).append((place, Wanted(cached_as, item)))
+        for name, wanted in by_provider.items():
+            unwrapped = self._data_keys.unwrap(self._providers[name], [each for _, each in wanted])
+            for (place, _), result in zip(wanted, unwrapped, strict=True):
                 results[place] = (
                     error_for(result, where=stored[place].where)
                     if isinstance(result, KeyProviderError)
                     else result
                 )
         return [results[place] for place in range(len(stored))]
+
+    def exposure(self) -> Exposure:
+        """How many unwrapped data keys this process keeps, and for how long."""
+        return self._data_keys.cache.exposure()
 
     def health(self) -> dict[str, Health]:
         """Let every provider in use prove that it can unwrap what this vault needs."""
@@ -183,12 +202,3 @@ class Keyrings:
 
     def _provider(self, version: KeyVersionRow) -> KeyProvider:
         return provider_of(version, self._providers)
-
-
-def _unwrapped(
-    provider: KeyProvider, items: Sequence[UnwrapItem]
-) -> Sequence[SecretBytes | KeyProviderError]:
-    try:
-        return provider.unwrap(items)
-    except KeyProviderError as error:
-        return [error] * len(items)

@@ -58,6 +58,12 @@ METRICS: Mapping[str, Description] = {
     "strongroom_provider_call_seconds": Description(
         "histogram", "How long a key provider took.", ("provider", "operation"), _CALL_BUCKETS
     ),
+    "strongroom_provider_breaker_open": Description(
+        "gauge",
+        "Processes that do not ask a key provider at present, because it was away.",
+        ("provider",),
+        over_processes="livesum",
+    ),
     "strongroom_cache_requests_total": Description("counter", "Questions to a cache.", ("cache", "outcome")),
     "strongroom_database_wait_seconds": Description(
         "histogram", "How long a transaction waited for its turn on the database.", (), _DATABASE_BUCKETS
@@ -138,6 +144,10 @@ class Metrics:
         """Note one call of a key provider."""
         self._of("strongroom_provider_calls_total", provider, operation, outcome).inc()
         self._of("strongroom_provider_call_seconds", provider, operation).observe(seconds)
+
+    def breaker_changed(self, provider: str, *, is_open: bool) -> None:
+        """Note whether this process asks a key provider."""
+        self._of("strongroom_provider_breaker_open", provider).set(1 if is_open else 0)
 
     def cache_asked(self, cache: str, outcome: str) -> None:
         """Note one question to a cache: ``hit`` or ``miss``."""

@@ -1,0 +1,74 @@
+"""The key doors of one process: opened as configured, counted, guarded, and with a cache before those far away."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+from keyproviders.errors import KeyProviderError
+from keyproviders.interface import KeyProvider, ProviderSettings
+from keyproviders.registry import open_provider
+from vault.api.turns import waiting
+from vault.config import Configuration
+from vault.core.breaker import BreakerState
+from vault.core.data_key_cache import CacheBounds
+from vault.core.data_keys import DataKeys
+from vault.core.errors import MisconfiguredError
+from vault.core.key_calls import GuardedProvider
+from vault.telemetry.logs import event_logger
+from vault.telemetry.metrics import Metrics
+from vault.telemetry.providers import MeteredProvider
+
+log = event_logger("strongroom.keys")
+
+
+def open_providers(configuration: Configuration) -> dict[str, KeyProvider]:
+    """Open the run-time door of every configured provider.
+
+    Raises:
+        MisconfiguredError: names the provider, and says what to do.
+    """
+    try:
+        return {
+            name: open_provider(section.type, provider_settings(configuration, name))
+            for name, section in configuration.settings.providers.items()
+        }
+    except KeyProviderError as error:
+        raise MisconfiguredError(f"Key provider '{error.provider}': {error}") from error
+
+
+def provider_settings(configuration: Configuration, name: str) -> ProviderSettings:
+    """What the run-time door of a provider is opened with; it never sees the administration's own table."""
+    options = configuration.settings.providers[name].model_dump(exclude={"type", "admin"})
+    return ProviderSettings(name=name, options=options, folder=configuration.folder)
+
+
+def guarded(providers: Mapping[str, KeyProvider], metrics: Metrics | None = None) -> dict[str, KeyProvider]:
+    """The same providers with a deadline, a breaker and, if there are metrics, a meter."""
+    return {
+        name: GuardedProvider(
+            MeteredProvider(provider, metrics) if metrics else provider,
+            changed=functools.partial(_breaker_changed, metrics),
+            waiting=waiting,
+        )
+        for name, provider in providers.items()
+    }
+
+
+def data_keys_of(bounds: CacheBounds, metrics: Metrics | None) -> DataKeys:
+    """The data keys that this process keeps."""
+    return DataKeys(bounds, waiting=waiting, asked=cache_meter("data_keys", metrics))
+
+
+def cache_meter(cache: str, metrics: Metrics | None) -> Callable[[str], None]:
+    """What a cache tells of its hits and misses."""
+    if metrics is None:
+        return lambda _: None
+    return functools.partial(metrics.cache_asked, cache)
+
+
+def _breaker_changed(metrics: Metrics | None, provider: str, state: BreakerState) -> None:
+    note = log.info if state is BreakerState.CLOSED else log.warning
+    note("breaker-changed", provider=provider, outcome=state.value)
+    if metrics is not None:
+        metrics.breaker_changed(provider, is_open=state is not BreakerState.CLOSED)
