@@ -5,7 +5,8 @@ from __future__ import annotations
 from keyproviders.errors import KeyProviderError
 from keyproviders.interface import Health
 from keyproviders.registry import open_provider
-from vault.bootstrap.opening import open_vault, provider_settings
+from vault.bootstrap.key_doors import provider_settings
+from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
 
 

@@ -177,7 +177,7 @@ def test_a_provider_out_of_reach_is_503(lab: Lab, monkeypatch: pytest.MonkeyPatc
     def fail(*_arguments: object) -> Any:
         raise ProviderUnavailableError("down", provider=lab.provider, retry_after_seconds=7.4)
 
-    provider = lab.vault.keyrings._providers[lab.provider]
+    provider = lab.vault.keyrings._providers[lab.provider]._provider  # type: ignore[attr-defined]
     monkeypatch.setattr(provider, "generate", fail)
     monkeypatch.setattr(provider, "unwrap", fail)
     before = lab.execute("SELECT COUNT(*) FROM record").fetchone()
