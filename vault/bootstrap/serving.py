@@ -17,10 +17,12 @@ from typing import Any
 from vault import __version__
 from vault.api.app import create_app
 from vault.api.server import Listener
+from vault.api.starting import StartingApplication
 from vault.bootstrap.holding import held
 from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
 from vault.core.clock import system_clock
+from vault.core.errors import UnavailableError
 from vault.core.job_ports import ProcessRole
 from vault.rotation.presence import Presence
 from vault.storage.sqlite import SqliteEngine
@@ -93,7 +95,18 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.setswitchinterval(SWITCH_SECONDS)
     start_logs(configuration)
+    threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
     metrics = Metrics(__version__)
+    make = functools.partial(_make_application, configuration, metrics)
+    try:
+        return make()
+    except UnavailableError as error:
+        log.warning("start-waits", code=error.code)
+        # Not sys.exit: that would end the thread which tries, and leave a process that answers 503 for ever.
+        return StartingApplication(make, error, give_up=lambda: os._exit(1))
+
+
+def _make_application(configuration: Configuration, metrics: Metrics) -> Any:
     vault = open_vault(configuration, metrics)
     presence = Presence(
         vault.stores.processes,
@@ -105,7 +118,6 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     # What multiprocessing calls when a forked process ends as it should; atexit is not asked there.
     Finalize(None, presence.leave, exitpriority=0)
     threading.Thread(target=scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
-    threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
     log.info("worker-started", pid=os.getpid(), release=__version__)
     return create_app(vault.services)
 

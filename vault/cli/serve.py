@@ -15,6 +15,7 @@ from vault.bootstrap.supervising import child_worker
 from vault.cli.child_server import strongroom_command
 from vault.cli.host import host_options, reports_misconfiguration, show_credential
 from vault.config import Configuration, load_configuration
+from vault.core.errors import UnavailableError
 from vault.telemetry.logs import event_logger
 
 _log = event_logger("strongroom.server")
@@ -42,7 +43,7 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
     with bootstrap.only_server(configuration):
         check_port_free(listener)
         # Everything that can be wrong is found here, in one sentence, before any worker starts.
-        bootstrap.open_vault(configuration).close()
+        _try_to_open(configuration)
         _announce(configuration, listener.workers)
         _log.info("server-started", pid=os.getpid(), workers=listener.workers, release=__version__)
         with bootstrap.shared_metrics(configuration), _background_worker(configuration):
@@ -50,6 +51,17 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
         # What was erased just before the end must not wait in the write-ahead log for the next start.
         bootstrap.scrub(configuration)
     _log.info("server-stopped", pid=os.getpid())
+
+
+def _try_to_open(configuration: Configuration) -> None:
+    try:
+        bootstrap.open_vault(configuration).close()
+    except UnavailableError as error:
+        click.echo(
+            f"The keys cannot be had just now ({error.__cause__ or error}). The server starts, answers 503, and goes on "
+            "by itself when they can; /readyz says why it waits.",
+            err=True,
+        )
 
 
 def _background_worker(configuration: Configuration) -> AbstractContextManager[None]:
