@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _READERS = 4
+_LEAST_ROUNDS = 5
 _ROTATIONS = 3
 _CHILD_SECONDS = 60.0
 _CALLS_EACH = 25
@@ -36,10 +37,12 @@ def rotation_under_readers(bench: Bench) -> None:
     administration, provider = bench.administration(), bench.provider()
     made = [bench.data_keys(provider, 5) for _ in range(_READERS)]
     rotated = threading.Event()
+    start = threading.Barrier(_READERS)
 
     def read(reader: int) -> int:
         rounds = 0
-        while not (rotated.is_set() and rounds):
+        start.wait()
+        while not (rotated.is_set() and rounds >= _LEAST_ROUNDS):
             opened = provider.unwrap([at(each.wrapped) for each in made[reader]])
             expect(
                 [good(each).reveal() for each in opened]
