@@ -16,6 +16,7 @@ ENTRY_POINT_GROUP = "strongroom.key_providers"
 BUILT_IN: dict[str, str] = {
     "file": "keyproviders.local_file:LocalFileProviderType",
     "memory": "keyproviders.memory:MemoryProviderType",
+    "transit": "keyproviders.transit:TransitProviderType",
 }
 """Our own types, so that a plain checkout works uninstalled. Nobody else can take over one of these names."""
 
@@ -35,9 +36,7 @@ def provider_type(type_name: str, *, provider: str | None = None) -> ProviderTyp
     """
     reported = type_name if provider is None else provider
     if type_name in BUILT_IN:
-        module, attribute = BUILT_IN[type_name].split(":")
-        built_in: ProviderType = getattr(importlib.import_module(module), attribute)()
-        return built_in
+        return _built_in(type_name, reported)
     return _load(_only_entry_point(type_name, reported), reported)
 
 
@@ -57,6 +56,22 @@ def open_administration(type_name: str, settings: ProviderSettings) -> KeyAdmini
         ProviderMisconfiguredError: the type is unknown or broken, or its settings are wrong.
     """
     return provider_type(type_name, provider=settings.name).open_administration(settings)
+
+
+def _built_in(type_name: str, provider: str) -> ProviderType:
+    module, attribute = BUILT_IN[type_name].split(":")
+    try:
+        found: ProviderType = getattr(importlib.import_module(module), attribute)()
+    except ModuleNotFoundError as error:
+        # The packages of a backend come with the extra of its name; a module of ours that is missing is a bug.
+        if error.name is None or error.name.partition(".")[0] == "keyproviders":
+            raise
+        raise ProviderMisconfiguredError(
+            f"provider type {type_name!r} needs a package that is not installed ({error.name}); "
+            f"run: pip install 'strongroom[{type_name}]'",
+            provider=provider,
+        ) from error
+    return found
 
 
 def _only_entry_point(type_name: str, provider: str) -> importlib.metadata.EntryPoint:
