@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from keyproviders.errors import (
     KeyNotFoundError,
     ProviderMisconfiguredError,
+    ProviderSealedError,
+    ProviderThrottledError,
     ProviderUnavailableError,
 )
 from keyproviders.keyset import KEY_NAME
@@ -17,6 +21,9 @@ from keyproviders.transit_keys import KEY_TYPE, TransitKey, TransitKeys, key_of
 from keyproviders.transit_session import TransitSession
 
 __all__ = ["TransitAdministration"]
+
+_ROTATION_TRIES = 8
+_ROTATION_PAUSE_SECONDS = 0.1
 
 
 class TransitAdministration:
@@ -63,15 +70,33 @@ class TransitAdministration:
 
     @without_frames
     def rotate(self, key: str) -> int:
-        """Add a version and return it.
+        """Add a version and return it. Two administrators at once get two numbers, and numbers may be left out.
 
         Raises:
             KeyNotFoundError: the key is unknown.
+
+        Security: OpenBao 2.7.2 refuses the second of two rotations at once (500, "transaction commit failed"), but
+            goes on with a version that it did not store: it shows it, wraps under it, and forgets it at its next
+            restart, with all that it wrapped. The next rotation that succeeds stores that version as well. So a
+            rotation that did not clearly succeed is done again, and a version is only ever returned as the server
+            acknowledged it.
         """
         self._keys.read(key)
-        # The number comes with the answer, so two administrators at once are told two numbers. Never sent twice: an
-        # answer that was lost may have rotated, and a second one would leave a version that nobody knows.
-        return self._change(key, "/rotate", {}, is_repeatable=False).newest
+        tries = range(_ROTATION_TRIES)
+        for number in tries:
+            try:
+                return self._change(key, "/rotate", {}, is_repeatable=False).newest
+            except (ProviderSealedError, ProviderThrottledError):
+                raise
+            except ProviderUnavailableError:
+                if number == tries[-1]:
+                    break
+            time.sleep(random.uniform(0.5, 1) * _ROTATION_PAUSE_SECONDS * (number + 1))  # noqa: S311 - only spreads
+        raise ProviderUnavailableError(
+            f"the transit server of provider {self._provider!r} did not confirm a rotation of key {key!r}; it may show a "
+            "version that it has not stored: rotate again before any new version is used",
+            provider=self._provider,
+        )
 
     @without_frames
     def retire(self, key: str, up_to_version: int) -> None:

