@@ -14,8 +14,10 @@ ENTRY_POINT_GROUP = "strongroom.key_providers"
 """Where a third-party distribution offers a provider type under a name of its own."""
 
 BUILT_IN: dict[str, str] = {
+    "awskms": "keyproviders.awskms:AwsKmsProviderType",
     "file": "keyproviders.local_file:LocalFileProviderType",
     "memory": "keyproviders.memory:MemoryProviderType",
+    "pkcs11": "keyproviders.pkcs11_provider:Pkcs11ProviderType",
     "transit": "keyproviders.transit:TransitProviderType",
 }
 """Our own types, so that a plain checkout works uninstalled. Nobody else can take over one of these names."""
