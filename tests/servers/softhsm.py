@@ -93,7 +93,7 @@ def hsm(hsm_template: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def bench(hsm: SoftHsm) -> Iterator[HsmBench]:
+def hsm_bench(hsm: SoftHsm) -> Iterator[HsmBench]:
     """Doors to a token of its own."""
     made = HsmBench(hsm)
     yield made
