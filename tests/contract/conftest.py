@@ -9,8 +9,9 @@ import pytest
 
 from tests.contract.store_engines import ENGINES, Bench, collection, definition, entry, keyring
 from tests.servers.openbao import openbao, transit
+from tests.servers.softhsm import hsm, hsm_bench, hsm_template
 
-__all__ = ["openbao", "transit"]
+__all__ = ["hsm", "hsm_bench", "hsm_template", "openbao", "transit"]
 
 
 @pytest.fixture(params=ENGINES)

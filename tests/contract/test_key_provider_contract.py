@@ -45,6 +45,7 @@ from keyproviders.interface import (
 from keyproviders.registry import open_administration, open_provider
 from keyproviders.transit_policies import PolicyKind, policy
 from tests.servers.openbao import TransitBench
+from tests.servers.softhsm import HsmBench
 
 pytestmark = pytest.mark.filterwarnings("ignore::keyproviders.memory.InsecureProviderWarning")
 
@@ -97,6 +98,15 @@ def _transit(request: pytest.FixtureRequest) -> tuple[dict[str, object], dict[st
     return dict(bench.settings(runtime).options), {"auth": admin}
 
 
+def _pkcs11(algorithm: str) -> Callable[[pytest.FixtureRequest], tuple[dict[str, object], dict[str, object]]]:
+    def prepare(request: pytest.FixtureRequest) -> tuple[dict[str, object], dict[str, object]]:
+        bench: HsmBench = request.getfixturevalue("hsm_bench")
+        pin = {"file": str(bench.hsm.pin)}
+        return dict(bench.settings(pin=pin).options), {"algorithm": algorithm}
+
+    return prepare
+
+
 BACKENDS = [
     Backend("file", {"path": "keys.json"}, binds_context=False, readable_keks=_keks_of_file),
     Backend("memory", {}, binds_context=False, readable_keks=_keks_of_memory),
@@ -109,6 +119,15 @@ BACKENDS = [
         retires_newest=False,
         destroys_in_any_order=False,
         rotates_without_gaps=False,
+    ),
+    Backend("pkcs11", {}, binds_context=True, readable_keks=None, prepare=_pkcs11("auto")),
+    Backend(
+        "pkcs11",
+        {},
+        binds_context=False,
+        readable_keks=None,
+        wraps_lengths=(16, 24, 40, 48, 56, 64),
+        prepare=_pkcs11("A256KWP"),
     ),
 ]
 
@@ -310,6 +329,7 @@ def test_every_truncated_or_extended_blob_is_rejected(doors: Doors, provider: Ke
 @pytest.mark.parametrize("algorithm", ["", "a256kwp", "none", "A256GCM"])
 def test_another_algorithm_is_rejected(doors: Doors, provider: KeyProvider, algorithm: str) -> None:
     made = data_key(provider, doors.key).wrapped
+    algorithm = "A256KWP" if algorithm == made.algorithm else algorithm
     error = error_of(provider.unwrap([item(replace(made, algorithm=algorithm))]))
     assert type(error) is WrappedKeyRejectedError
 
