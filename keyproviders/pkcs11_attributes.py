@@ -12,7 +12,7 @@ from pkcs11.mechanisms import KeyType
 from keyproviders.keyset import KEK_BYTES
 from keyproviders.pkcs11_mechanisms import MECHANISMS, Kek
 
-__all__ = ["NEW_KEK", "capabilities_of", "purpose_of"]
+__all__ = ["NEW_KEK", "capabilities_of", "label_of", "purpose_of"]
 
 NEW_KEK: dict[Attribute, Any] = {
     Attribute.SENSITIVE: True,
@@ -52,8 +52,8 @@ def purpose_of(handle: Any) -> tuple[type[Kek] | None, list[str]]:
     Returns:
         None in the first place if the key is for anything but exactly one of our two purposes.
     """
-    attributes = handle.get_attributes([*_WANTED, *_PURPOSES])
     # An attribute that the token does not tell is not as wanted.
+    attributes = _attributes(handle)
     wrong = [
         f"{each.name} is not {wanted.name if isinstance(wanted, KeyType) else wanted}"
         for each, wanted in _WANTED.items()
@@ -66,6 +66,22 @@ def purpose_of(handle: Any) -> tuple[type[Kek] | None, list[str]]:
     return kind, wrong
 
 
+def label_of(handle: Any) -> str:
+    """Return a key's label; the empty one if it is no text, so that a stranger's key is not one of ours."""
+    try:
+        return str(handle.label or "")
+    except UnicodeDecodeError:
+        return ""
+
+
 def capabilities_of(kind: type[Kek]) -> MechanismFlag:
     """Return the flags with which python-pkcs11 makes a key for this purpose and no other."""
     return functools.reduce(operator.or_, (MechanismFlag[each.name] for each in kind.purposes))
+
+
+def _attributes(handle: Any) -> dict[Attribute, Any]:
+    try:
+        found: dict[Attribute, Any] = handle.get_attributes([*_WANTED, *_PURPOSES])
+    except ValueError:
+        return {}  # a vendor's own key type, for which python-pkcs11 has no name
+    return found

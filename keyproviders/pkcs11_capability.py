@@ -5,12 +5,12 @@ SoftHSM 2.6.1 gives uninitialised memory as the flags of AES-GCM.
 
 from __future__ import annotations
 
-from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import KeyType
 from pkcs11.types import Session
 
+from keyproviders.keyset import KEK_BYTES
 from keyproviders.pkcs11_attributes import NEW_KEK, capabilities_of
-from keyproviders.pkcs11_errors import DATA_ERRORS
+from keyproviders.pkcs11_errors import DATA_ERRORS, UNSUPPORTED_ERRORS
 from keyproviders.pkcs11_mechanisms import GcmKek, Kek, KwpKek
 
 __all__ = ["does_gcm", "does_kwp"]
@@ -27,16 +27,17 @@ def does_kwp(session: Session) -> bool:
 
 
 def _does(session: Session, kind: type[Kek]) -> bool:
+    # A token in trouble raises: "no" would make the administrator choose the lesser algorithm for good.
     try:
         handle = session.generate_key(
-            KeyType.AES, 256, store=False, capabilities=capabilities_of(kind), template=NEW_KEK
+            KeyType.AES, KEK_BYTES * 8, store=False, capabilities=capabilities_of(kind), template=NEW_KEK
         )
-    except PKCS11Error:
+    except UNSUPPORTED_ERRORS:
         return False
     try:
         kek = kind(session, handle)
         return kind is KwpKek or _binds(kek)
-    except PKCS11Error:
+    except UNSUPPORTED_ERRORS:
         return False
     finally:
         handle.destroy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pkcs11.exceptions import (
+    AttributeTypeInvalid,
     AttributeValueInvalid,
     DataInvalid,
     DataLenRange,
@@ -22,6 +23,8 @@ from pkcs11.exceptions import (
     PinTooWeak,
     PKCS11Error,
     SignatureInvalid,
+    TemplateIncomplete,
+    TemplateInconsistent,
     WrappedKeyInvalid,
     WrappedKeyLenRange,
 )
@@ -47,8 +50,15 @@ DATA_ERRORS = (
 )
 """What unwrapping bad bytes may say. It is about the bytes only if the canary of the same key still opens."""
 
-UNSUPPORTED_ERRORS = (MechanismInvalid, MechanismParamInvalid, FunctionNotSupported)
-"""The token does not do this, now or later."""
+UNSUPPORTED_ERRORS = (
+    MechanismInvalid,
+    MechanismParamInvalid,
+    FunctionNotSupported,
+    AttributeTypeInvalid,
+    TemplateIncomplete,
+    TemplateInconsistent,
+)
+"""The token does not do this, or does not make such keys, now or later."""
 
 
 def describe(error: PKCS11Error) -> str:

@@ -22,7 +22,7 @@ from keyproviders.errors import (
 )
 from keyproviders.interface import ItemResult, KeyInfo, ProviderVersion, VersionState
 from keyproviders.keyset import KEY_NAME
-from keyproviders.pkcs11_attributes import purpose_of
+from keyproviders.pkcs11_attributes import label_of, purpose_of
 from keyproviders.pkcs11_errors import UNSUPPORTED_ERRORS, describe
 from keyproviders.pkcs11_mechanisms import Kek
 from keyproviders.pkcs11_record import KeyRecord, record_label
@@ -109,7 +109,7 @@ class TokenKeys:
         """Return the handles of all versions in the token by number, in order."""
         found: dict[int, Any] = {}
         for handle in self._search({Attribute.CLASS: ObjectClass.SECRET_KEY}):
-            name, _, number = str(handle.label or "").rpartition("/v")
+            name, _, number = label_of(handle).rpartition("/v")
             if name == key and _VERSION.fullmatch(number):
                 if int(number) in found:
                     return self._ambiguous(key, int(number))
@@ -148,7 +148,7 @@ class TokenKeys:
     def algorithms(self) -> set[str]:
         """Return the algorithms that the KEKs in this token are for, whatever their names."""
         handles = self._search({Attribute.CLASS: ObjectClass.SECRET_KEY})
-        labelled = [each for each in handles if _VERSION.fullmatch(str(each.label or "").rpartition("/v")[2])]
+        labelled = [each for each in handles if _VERSION.fullmatch(label_of(each).rpartition("/v")[2])]
         kinds = [purpose_of(each)[0] for each in labelled]
         return {each.algorithm for each in kinds if each is not None}
 

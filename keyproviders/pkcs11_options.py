@@ -40,7 +40,7 @@ _KNOWN = (
     "generate_inside",
 )
 _ADMIN_KNOWN = ("algorithm",)
-_WAIT_SECONDS = 5.0
+_WAIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

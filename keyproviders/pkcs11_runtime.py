@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from keyproviders.pkcs11_capability import does_gcm
 from keyproviders.pkcs11_errors import DATA_ERRORS
 from keyproviders.pkcs11_keys import TokenKeys
 from keyproviders.pkcs11_mechanisms import Kek, KwpKek
-from keyproviders.pkcs11_options import A256GCM, Pkcs11Options
+from keyproviders.pkcs11_options import A256GCM, A256KWP, Pkcs11Options
 from keyproviders.pkcs11_token import join_token
 from keyproviders.software import LONGEST_BYTES, SHORTEST_BYTES
 
@@ -54,6 +55,8 @@ class Pkcs11KeyProvider:
         self._options = options
         self._token = join_token(options)
         self._keys: tuple[int, TokenKeys] | None = None
+        self._abilities: tuple[set[str], bool] | None = None
+        self._was_asked = False
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -65,24 +68,23 @@ class Pkcs11KeyProvider:
         return self._options.provider
 
     def capabilities(self) -> Capabilities:
-        """Say what holds for every KEK in the token; without one, what a key of one session was able to do.
+        """Say what holds for every KEK seen so far; in a token without any, what a key of one session could do.
 
-        Raises:
-            KeyProviderError: the token could not be asked.
+        Asks the token at the first call only, and never raises: while it is away, the answer promises nothing.
         """
-
-        def ask(session: Session, keys: TokenKeys) -> tuple[set[str], bool]:
-            return keys.algorithms(), does_gcm(session)
-
-        found, can_gcm = self._run(ask)
+        if self._abilities is None and not self._was_asked:
+            self._was_asked = True
+            with contextlib.suppress(KeyProviderError):
+                self._run(lambda _session, _keys: None)
+        algorithms, can_gcm = self._abilities or (set(), False)
         # Two algorithms side by side: neither promise holds for all keys, so neither is made.
-        binds_context = found == {A256GCM} or (not found and can_gcm)
         return Capabilities(
-            binds_context=binds_context,
-            rewraps_inside=bool(found) and A256GCM not in found,
+            binds_context=A256KWP not in algorithms and (A256GCM in algorithms or can_gcm),
+            rewraps_inside=algorithms == {A256KWP},
             generates_inside=self._options.generate_inside,
             max_batch=1,
-            is_remote=False,
+            # Even a card in this machine can be slow, hang or be taken out, and nothing here tells it from a network.
+            is_remote=True,
         )
 
     def generate(self, key: str, version: int, contexts: Sequence[bytes]) -> list[ItemResult[DataKey]]:
@@ -168,7 +170,7 @@ class Pkcs11KeyProvider:
 
     def _rewrap(self, keys: TokenKeys, item: UnwrapItem, to_version: int) -> ItemResult[WrappedKey]:
         wrapped = item.wrapped
-        target = keys.usable(wrapped.key, to_version)
+        target = self._kek(keys, wrapped.key, to_version)
         if isinstance(target, KeyProviderError):
             return target
         source = self._opener(keys, wrapped)
@@ -197,8 +199,14 @@ class Pkcs11KeyProvider:
         finally:
             plaintext.wipe()
 
+    def _kek(self, keys: TokenKeys, key: str, version: int) -> ItemResult[Kek]:
+        kek = keys.usable(key, version)
+        if self._abilities is not None and not isinstance(kek, KeyProviderError):
+            self._abilities[0].add(kek.algorithm)
+        return kek
+
     def _opener(self, keys: TokenKeys, wrapped: WrappedKey) -> ItemResult[Kek]:
-        kek = keys.usable(wrapped.key, wrapped.version)
+        kek = self._kek(keys, wrapped.key, wrapped.version)
         if isinstance(kek, KeyProviderError):
             return kek
         if wrapped.algorithm != kek.algorithm:
@@ -244,7 +252,7 @@ class Pkcs11KeyProvider:
         def under(
             session: Session, keys: TokenKeys, part: Sequence[T]
         ) -> list[ItemResult[R]] | KeyProviderError:
-            kek = keys.usable(key, version)
+            kek = self._kek(keys, key, version)
             if isinstance(kek, KeyProviderError):
                 return kek
             return [work(session, kek, item) for item in part]
@@ -272,6 +280,8 @@ class Pkcs11KeyProvider:
             if self._keys is None or self._keys[0] != self._token.epoch:
                 keys = TokenKeys(session, provider=self.name, prove_login=self._token.prove_login)
                 self._keys = self._token.epoch, keys
+                if self._abilities is None:
+                    self._abilities = keys.algorithms(), does_gcm(session)
             return work(session, self._keys[1])
 
         self._refuse_if_closed()
