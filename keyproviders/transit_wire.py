@@ -41,6 +41,7 @@ _ANSWERED = {
     HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
+_SAYS_SOMETHING = _ANSWERED - {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 _LONGEST_WAIT_SECONDS = 3600.0
 # How a kept connection shows that its other end is gone. http.client's RemoteDisconnected is a ConnectionResetError.
 _CUT_OFF = (
@@ -193,7 +194,7 @@ class TransitWire:
         document = _document(response)
         answer = Answer(HTTPStatus.FORBIDDEN if status == HTTPStatus.UNAUTHORIZED else status, document or {})
         if answer.status in _ANSWERED:
-            if document is None and answer.status == HTTPStatus.OK:
+            if document is None and answer.status in _SAYS_SOMETHING:
                 return self._unavailable(
                     "answered with something that is no JSON object; does url lead to it?"
                 )

@@ -131,3 +131,14 @@ def transit(openbao: OpenBao, tmp_path: Path) -> Iterator[TransitBench]:
     bench = TransitBench(openbao, tmp_path)
     yield bench
     bench.close()
+
+
+@pytest.fixture(scope="module")
+def own_openbao(
+    openbao: OpenBao, free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenBao]:
+    """Another real OpenBao, to be sealed, stopped and throttled; each test leaves it working."""
+    assert openbao.pid  # where there is one, there can be two
+    server = start_openbao(tmp_path_factory.mktemp("own-openbao"), free_port)
+    yield server
+    server.stop()

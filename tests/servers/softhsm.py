@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +27,29 @@ if TYPE_CHECKING:
 LABEL = "contract"
 KEY = "records"
 PIN = "8431-pin-of-the-test"
+ROOT = Path(__file__).parents[2]
+
+_WITH_DOORS = """
+import json
+from pathlib import Path
+from keyproviders.interface import *
+from keyproviders.registry import open_administration, open_provider
+settings = ProviderSettings("hsm", json.loads({table!r}), Path({folder!r}))
+provider, administration = open_provider("pkcs11", settings), open_administration("pkcs11", settings)
+"""
+_BY_HAND = """
+import pkcs11
+from pkcs11 import Attribute as A, KeyType as K, Mechanism as M, MechanismFlag as F, ObjectClass as O
+from keyproviders.pkcs11_options import _library_folders
+module = next(str(each / "libsofthsm2.so") for each in _library_folders() if (each / "libsofthsm2.so").exists())
+session = pkcs11.lib(module).get_token(token_label={label!r}).open(user_pin={pin!r}, rw=True)
+WELL = {{A.SENSITIVE: True, A.EXTRACTABLE: False, A.PRIVATE: True, A.MODIFIABLE: False}}
+def make(label, purposes=F.ENCRYPT | F.DECRYPT, bits=256, key_type=K.AES, **changed):
+    template = WELL | {{A[name]: value for name, value in changed.items()}}
+    mechanism = M.GENERIC_SECRET_KEY_GEN if key_type is K.GENERIC_SECRET else None
+    return session.generate_key(key_type, bits, label=label, store=True, capabilities=purposes, template=template,
+                                mechanism=mechanism)
+"""
 
 
 @dataclass
@@ -58,9 +84,31 @@ class HsmBench:
         self.opened.append(door)
         return door  # type: ignore[return-value]  # the registry gives what the type opens
 
+    def elsewhere(self, code: str) -> str:
+        """Run code in another process that has its own doors: ``provider`` and ``administration``; return its output."""
+        table = json.dumps(dict(self.settings(pin={"file": str(self.hsm.pin)}).options))
+        return self._run(_WITH_DOORS.format(table=table, folder=str(self.hsm.folder)) + code)
+
+    def by_hand(self, code: str) -> str:
+        """Run code in another process that has a bare session that may write: ``session``; return its output."""
+        return self._run(_BY_HAND.format(label=LABEL, pin=PIN) + code)
+
+    def _run(self, code: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ | {"SOFTHSM2_CONF": str(self.hsm.configuration)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
     def close(self) -> None:
-        for door in self.opened:
-            door.close()
+        while self.opened:
+            self.opened.pop().close()
 
 
 def require_softhsm(missing: Callable[[str], None]) -> None:
@@ -88,7 +136,6 @@ def hsm(hsm_template: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(hsm_template.folder / "so-pin", made.folder / "so-pin")
     # The library reads it each time it starts; a test's last door that closes ends it.
     monkeypatch.setenv("SOFTHSM2_CONF", str(made.configuration))
-    assert os.environ["SOFTHSM2_CONF"]
     return made
 
 

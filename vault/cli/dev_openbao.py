@@ -179,7 +179,7 @@ class OpenBao:
         document = json.loads(response.data) if response.data else {}
         return response.status, document
 
-    def write(self, path: str, **body: Any) -> dict[str, Any]:
+    def write(self, path: str, /, **body: Any) -> dict[str, Any]:
         """Write something as root and return the answer's data.
 
         Raises:
