@@ -4,39 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from keyproviders.errors import (
-    KeyNotFoundError,
-    KeyProviderError,
-    KeyVersionRetiredError,
-    ProviderCredentialError,
-    ProviderDeniedError,
-    ProviderSealedError,
-    ProviderThrottledError,
-    WrappedKeyRejectedError,
-)
-from keyproviders.interface import Health, HealthStatus, ItemResult, SecretBytes, UnwrapItem
+from keyproviders.errors import KeyProviderError
+from keyproviders.health import Health, HealthStatus, status_of
+from keyproviders.interface import ItemResult, SecretBytes, UnwrapItem
 
-__all__ = ["prove_by_canary", "status_of"]
-
-# The first row that matches decides, so a subclass stands above its parent. What is not listed is DOWN.
-_STATUS: tuple[tuple[type[KeyProviderError], HealthStatus], ...] = (
-    (ProviderThrottledError, HealthStatus.THROTTLED),
-    (ProviderSealedError, HealthStatus.SEALED),
-    (ProviderCredentialError, HealthStatus.AUTH),
-    (ProviderDeniedError, HealthStatus.DENIED),
-    (KeyNotFoundError, HealthStatus.KEY_MISSING),
-    (KeyVersionRetiredError, HealthStatus.KEY_MISSING),
-    (WrappedKeyRejectedError, HealthStatus.CANARY_REJECTED),
-)
+__all__ = ["prove_by_canary"]
 
 
 class _Unwraps(Protocol):
     def unwrap(self, items: list[UnwrapItem]) -> list[ItemResult[SecretBytes]]: ...
-
-
-def status_of(error: KeyProviderError) -> HealthStatus:
-    """Say which state of health an error stands for. A retired canary counts as a missing key."""
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), HealthStatus.DOWN)
 
 
 def prove_by_canary(provider: _Unwraps, canary: UnwrapItem) -> Health:

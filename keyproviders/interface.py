@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from keyproviders.errors import KeyProviderError
+from keyproviders.health import Health, HealthStatus
 from keyproviders.secret import SecretBytes
 
 __all__ = [
@@ -140,32 +141,6 @@ class Capabilities:
     generates_inside: bool
     max_batch: int
     is_remote: bool
-
-
-class HealthStatus(enum.StrEnum):
-    """Why a provider can or cannot work at this moment."""
-
-    OK = "ok"
-    DOWN = "down"
-    SEALED = "sealed"
-    THROTTLED = "throttled"
-    AUTH = "auth"
-    DENIED = "denied"
-    KEY_MISSING = "key-missing"
-    CANARY_REJECTED = "canary-rejected"
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The outcome of one proof of life.
-
-    Attributes:
-        status: ``OK`` only if the canary really was unwrapped.
-        detail: one sentence for the operator, without secrets.
-    """
-
-    status: HealthStatus
-    detail: str
 
 
 class KeyProvider(Protocol):

@@ -310,14 +310,16 @@ def run_strongroom(
     )
 
 
-def _wait_ready(server: Server) -> None:
+def _wait_ready(server: Server, observer: Callable[[tuple[int, Any]], None] = lambda _seen: None) -> None:
     deadline = time.monotonic() + READY_SECONDS
     probe = urllib3.PoolManager(
         retries=False, timeout=5, ca_certs=str(server.api.ca) if server.api.ca else None
     )
     while server.process.poll() is None and time.monotonic() < deadline:
         try:
-            status = probe.request("GET", server.url + "/readyz").status
+            answer = probe.request("GET", server.url + "/readyz")
+            status = answer.status
+            observer((status, json.loads(answer.data)))
         except urllib3.exceptions.HTTPError:
             status = None
         probe.clear()
@@ -381,6 +383,7 @@ def start_server(new_vault: Callable[[], tuple[Path, str]]) -> Iterator[Callable
         environment: Mapping[str, str] | None = None,
         host: str = HOST,
         ca: Path | None = None,
+        observer: Callable[[tuple[int, Any]], None] = lambda _seen: None,
     ) -> Server:
         if data is None:
             data, credential = new_vault()
@@ -399,7 +402,7 @@ def start_server(new_vault: Callable[[], tuple[Path, str]]) -> Iterator[Callable
         url = f"{'https' if ca else 'http'}://{HOST}:{port}"
         server = Server(url, credential or "", data, Path(log_name), process, Api(url, credential, ca))
         started.append(server)
-        _wait_ready(server)
+        _wait_ready(server, observer)
         return server
 
     yield start

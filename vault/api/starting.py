@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from keyproviders.canary import status_of
 from keyproviders.errors import KeyProviderError
+from keyproviders.health import status_of
 from vault.core.errors import UnavailableError
 from vault.telemetry.logs import event_logger
 

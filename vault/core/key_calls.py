@@ -15,11 +15,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from keyproviders.errors import KeyProviderError, ProviderUnavailableError
+from keyproviders.health import Health, HealthStatus, status_of
 from keyproviders.interface import (
     Capabilities,
     DataKey,
-    Health,
-    HealthStatus,
     ItemResult,
     KeyInfo,
     KeyProvider,
@@ -72,7 +71,7 @@ class GuardedProvider:
         self._deadline_seconds = deadline_seconds
         self._breaker = Breaker(lambda state: changed(provider.name, state))
         self._slots = threading.BoundedSemaphore(CALLS_AT_ONCE)
-        self._last_health: Health | None = None
+        self._last_error: ProviderUnavailableError | None = None
 
     @property
     def name(self) -> str:
@@ -114,21 +113,20 @@ class GuardedProvider:
         return self._call(lambda: self._provider.key_info(key), 1)
 
     def health(self, canary: UnwrapItem) -> Health:
-        """See :class:`~keyproviders.interface.KeyProvider`; while the breaker is open, what it said last."""
+        """See :class:`~keyproviders.interface.KeyProvider`; while the breaker is open, what was wrong last."""
         try:
             return self._call(lambda: self._proof(canary), 1)
         except _UnhealthyError as error:
-            self._last_health = error.health
             return error.health
         except KeyProviderError as error:
-            return self._last_health or Health(HealthStatus.DOWN, str(error))
+            last = self._last_error or error
+            return last.health if isinstance(last, _UnhealthyError) else Health(status_of(last), str(last))
 
     def _proof(self, canary: UnwrapItem) -> Health:
         health = self._provider.health(canary)
         # Down, sealed and throttled are failures of a call like any other, which the breaker has to hear of.
         if self.is_remote and health.status in _TRY_LATER:
             raise _UnhealthyError(health, provider=self.name)
-        self._last_health = None
         return health
 
     def close(self) -> None:
@@ -142,7 +140,8 @@ class GuardedProvider:
             raise self._away("is away, and is asked again soon", self._breaker.wait_seconds())
         try:
             result = self._in_time(call, self._deadline_for(items))
-        except ProviderUnavailableError:
+        except ProviderUnavailableError as error:
+            self._last_error = error
             self._breaker.failed()
             raise
         except KeyProviderError:
