@@ -174,7 +174,7 @@ class TransitWire:
 
     def _lost(self, error: Exception) -> KeyProviderError | None:
         causes = list(_causes(error))
-        reasons = [each.reason or "" for each in causes if isinstance(each, ssl.SSLError)]
+        reasons = [getattr(each, "reason", None) or "" for each in causes if isinstance(each, ssl.SSLError)]
         if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
             return self._misconfigured(
                 "shows a TLS certificate that is not trusted for this address; set ca to the CA that signed it"
