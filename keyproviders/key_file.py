@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from keyproviders.errors import KeyProviderError, ProviderUnavailableError
+from keyproviders.errors import KeyProviderError, ProviderMisconfiguredError, ProviderUnavailableError
 from keyproviders.key_file_format import KeyFileContent, KeyFileLabel, decode, encode
+from keyproviders.key_file_passphrase import Passphrase
 
 __all__ = ["KeyFile", "Signature"]
 
@@ -38,11 +39,20 @@ class KeyFile:
     Args:
         path: where it is.
         provider: the configured name of the provider.
+        passphrase: what its keys are sealed by, if the configuration names one.
         lock_seconds: how long an administrator waits for another one.
     """
 
-    def __init__(self, path: Path, *, provider: str, lock_seconds: float = _LOCK_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        provider: str,
+        passphrase: Passphrase | None = None,
+        lock_seconds: float = _LOCK_SECONDS,
+    ) -> None:
         self.path = path
+        self.passphrase = passphrase
         self.label = KeyFileLabel(provider, path)
         self._lock_seconds = lock_seconds
 
@@ -61,9 +71,46 @@ class KeyFile:
         """Return the content and its signature, if the file is private to us and whole.
 
         Raises:
-            ProviderMisconfiguredError: missing, not ours, open to others, damaged or no key file.
+            ProviderMisconfiguredError: missing, not ours, open to others, damaged or no key file; locked by a
+                passphrase where the configuration names none, or the other way round.
+            ProviderCredentialError: the passphrase is another one.
             ProviderUnavailableError: the disk failed.
         """
+        raw, signature = self._raw()
+        return decode(raw, self.label, self.passphrase), _settled(signature)
+
+    def back_up(self, copy: Path) -> None:
+        """Write a copy that is whole, private and durable when this returns. Call it inside :meth:`locked` only.
+
+        Raises:
+            ProviderMisconfiguredError: the file is not sound, so there is nothing worth keeping; something is at
+                the place of the copy, which is left alone; or it cannot be written there.
+            ProviderUnavailableError: the disk is full or failed. No copy is left.
+        """
+        raw, _ = self._raw()
+        decode(raw, self.label, self.passphrase)
+        temporary = copy.with_name(f".{copy.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            # Ours from here on: nothing that was there is replaced.
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError as error:
+            raise ProviderMisconfiguredError(
+                f"{copy} exists already and is not overwritten; name a new file for the backup",
+                provider=self.label.provider,
+            ) from error
+        except OSError as error:
+            raise self._cannot(f"copy to {copy} the", error) from error
+        try:
+            _write_new(temporary, raw)
+            temporary.replace(copy)
+            _sync_folder(copy.parent)
+        except OSError as error:
+            for path in (temporary, copy):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            raise self._cannot(f"copy to {copy} the", error) from error
+
+    def _raw(self) -> tuple[bytes, tuple[int, ...]]:
         try:
             # O_NONBLOCK: opening a named pipe must not wait for a writer.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
@@ -80,7 +127,7 @@ class KeyFile:
             os.close(descriptor)
         if len(raw) > _LONGEST_FILE_BYTES:
             raise self.label.refusal("is not a Strongroom key file: it is too long for one")
-        return decode(raw, self.label), _settled(_signature(status))
+        return raw, _signature(status)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -106,7 +153,7 @@ class KeyFile:
         finally:
             os.close(descriptor)  # and with it the lock
 
-    def replace(self, content: KeyFileContent) -> None:
+    def replace(self, content: KeyFileContent, passphrase: Passphrase | None) -> None:
         """Put a new content in place, durable when this returns. Call it inside :meth:`locked` only.
 
         Raises:
@@ -114,11 +161,12 @@ class KeyFile:
                 says that the new one is in place.
             ProviderMisconfiguredError: the folder may not be written.
         """
+        raw = encode(content, passphrase)
         target = self._target()
         self._remove_leftovers(target)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
         try:
-            _write_new(temporary, encode(content))
+            _write_new(temporary, raw)
             temporary.replace(target)
         except OSError as error:
             with contextlib.suppress(OSError):

@@ -1,8 +1,10 @@
-"""The stored format ``strongroom-key-file/1``: bytes of a key file from and to a set of keys.
+"""The stored formats ``strongroom-key-file/1`` and ``/2``: bytes of a key file from and to a set of keys.
+
+Format 1 has the keys in the clear. In format 2 they are sealed by a passphrase (keyproviders/key_file_passphrase.py).
 
 What may never change: the members of each object, their types, the encoding of ``material`` and the canonical form
-under ``checksum``. A file of this format must open in every later release. To change anything, define
-``strongroom-key-file/2`` beside this one, and let the administration door write it on the next change.
+under ``checksum``. A file of either format must open in every later release. To change anything, define
+``strongroom-key-file/3`` beside them, and let the administration door write it on the next change.
 
 Source: docs/formats/key-file.md.
 """
@@ -18,19 +20,35 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from keyproviders.errors import ProviderMisconfiguredError
 from keyproviders.interface import SecretBytes, VersionState
 from keyproviders.keyset import ALGORITHM, KEK_BYTES, KEY_NAME, KeySet, SoftwareKey, SoftwareVersion
 
-__all__ = ["FORMAT", "KeyFileContent", "KeyFileLabel", "decode", "encode"]
+__all__ = [
+    "FORMAT",
+    "LOCKED_FORMAT",
+    "KeyFileContent",
+    "KeyFileLabel",
+    "KeyLock",
+    "canonical",
+    "decode",
+    "encode",
+    "parse",
+]
 
 FORMAT = "strongroom-key-file/1"
-"""The first member of every key file."""
+"""The first member of a key file whose keys are in the clear."""
+
+LOCKED_FORMAT = "strongroom-key-file/2"
+"""The first member of a key file whose keys are sealed by a passphrase."""
 
 _FAMILY = "strongroom-key-file/"
-_FILE_MEMBERS = {"format", "file_id", "keys", "checksum"}
+_FILE_MEMBERS = {
+    FORMAT: {"format", "file_id", "keys", "checksum"},
+    LOCKED_FORMAT: {"format", "file_id", "passphrase", "sealed", "checksum"},
+}
 _KEY_MEMBERS = {"highest_version", "versions"}
 _VERSION_MEMBERS = {"version", "algorithm", "state", "created_at", "material"}
 _FILE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -67,47 +85,92 @@ class KeyFileLabel:
         return self.refusal(f"is damaged: {reason}; restore it from a backup")
 
 
-def encode(content: KeyFileContent) -> bytes:
-    """Return the bytes of a key file, checksum included, ending in a line feed."""
+class KeyLock(Protocol):
+    """Seals the keys of a file of format 2, and opens them."""
+
+    def seal(self, header: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+        """Return the members ``passphrase`` and ``sealed`` for a file that begins with this header."""
+        ...
+
+    def open(self, document: dict[str, Any], label: KeyFileLabel) -> Any:
+        """Return what was sealed.
+
+        Raises:
+            ProviderCredentialError: the passphrase is another one.
+            ProviderMisconfiguredError: the file is damaged.
+        """
+        ...
+
+
+def encode(content: KeyFileContent, lock: KeyLock | None = None) -> bytes:
+    """Return the bytes of a key file, checksum included, ending in a line feed: of format 2 if there is a lock."""
+    keys = {name: _key_members(key) for name, key in sorted(content.key_set.keys.items())}
     body: dict[str, Any] = {
-        "format": FORMAT,
+        "format": FORMAT if lock is None else LOCKED_FORMAT,
         "file_id": content.file_id,
-        "keys": {name: _key_members(key) for name, key in sorted(content.key_set.keys.items())},
     }
+    body |= {"keys": keys} if lock is None else lock.seal(dict(body), keys)
     text = json.dumps({**body, "checksum": _checksum(body)}, indent=2, ensure_ascii=True)
     return text.encode("ascii") + b"\n"
 
 
-def decode(raw: bytes, label: KeyFileLabel) -> KeyFileContent:
-    """Read the bytes of a key file, whole and of the one known format, or refuse.
+def decode(raw: bytes, label: KeyFileLabel, lock: KeyLock | None = None) -> KeyFileContent:
+    """Read the bytes of a key file, whole and of a known format, or refuse.
+
+    Args:
+        raw: the file.
+        label: which file it is.
+        lock: the passphrase, if the configuration names one. A file of the other format is refused: keys in the
+            clear where a passphrase is expected may be somebody else's.
 
     Raises:
         ProviderMisconfiguredError: one sentence that tells a foreign file, a newer format and each damage apart.
+        ProviderCredentialError: the file is whole, and its passphrase is another one.
 
     Security: the checksum finds damage, not malice: whoever can write the file can also compute it.
     """
-    document = _parse(raw)
+    document = parse(raw)
     if not isinstance(document, dict) or not str(document.get("format", "")).startswith(_FAMILY):
         # A truncated file of ours is not JSON either, but our encoder puts the format first.
         if document is None and _FAMILY.encode() in raw[:200]:
             raise label.damaged("it is not whole JSON")
         raise label.refusal("is not a Strongroom key file")
-    if document["format"] != FORMAT:
-        raise label.refusal(f"has a format that this release does not know (it reads {FORMAT})")
+    if document["format"] not in _FILE_MEMBERS:
+        raise label.refusal(
+            f"has a format that this release does not know (it reads {FORMAT} and {LOCKED_FORMAT})"
+        )
     checksum = document.get("checksum")
     body = {name: value for name, value in document.items() if name != "checksum"}
     if not isinstance(checksum, str) or not hmac.compare_digest(checksum.encode(), _checksum(body).encode()):
         raise label.damaged("its checksum does not match")
-    _expect_members(document, _FILE_MEMBERS, "the file", label)
+    _expect_members(document, _FILE_MEMBERS[document["format"]], "the file", label)
     if not isinstance(document["file_id"], str) or not _FILE_ID.fullmatch(document["file_id"]):
         raise label.damaged("its file_id is not 32 hexadecimal digits")
-    if not isinstance(document["keys"], dict):
+    stored = _stored_keys(document, label, lock)
+    if not isinstance(stored, dict):
         raise label.damaged("its keys are no object")
-    keys = {name: _key(name, members, label) for name, members in document["keys"].items()}
+    keys = {name: _key(name, members, label) for name, members in stored.items()}
     return KeyFileContent(document["file_id"], KeySet(label.provider, keys))
 
 
-def _parse(raw: bytes) -> Any:
+def _stored_keys(document: dict[str, Any], label: KeyFileLabel, lock: KeyLock | None) -> Any:
+    if document["format"] == LOCKED_FORMAT:
+        if lock is None:
+            raise label.refusal(
+                "is locked by a passphrase, and the configuration names none; "
+                f'add to [providers.{label.provider}]: passphrase = {{ file = "PATH" }}'
+            )
+        return lock.open(document, label)
+    if lock is not None:
+        raise label.refusal(
+            "is not locked, although the configuration names a passphrase; take the option out, "
+            "lock the file (docs/providers/file.md), and put the option back"
+        )
+    return document["keys"]
+
+
+def parse(raw: bytes) -> Any:
+    """Return the JSON, or None if it is none: strict, and without an error that carries the keys."""
     # The errors of json and of decoding carry the whole document, keys included, so none of them is let out or
     # chained: None stands for "not JSON".
     try:
@@ -127,11 +190,15 @@ def _refuse_constant(_constant: str) -> Any:
     raise ValueError("NaN and Infinity are not JSON")
 
 
+def canonical(body: dict[str, Any]) -> bytes:
+    """Return the one encoding of an object that checksums and seals are made over."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
 def _checksum(body: dict[str, Any]) -> str:
     # Frozen: SHA-256 over the object without "checksum", names sorted by code point at every level, no white space,
     # everything beyond ASCII escaped. Names and values of a valid file are all ASCII and integers.
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+    return hashlib.sha256(canonical(body)).hexdigest()
 
 
 def _key_members(key: SoftwareKey) -> dict[str, Any]:

@@ -1,22 +1,25 @@
-"""Type ``file``: versioned AES-256 KEKs in one private file. Option: ``path``.
+"""Type ``file``: versioned AES-256 KEKs in one private file. Options: ``path``, ``passphrase``.
 
 The key lies on the same machine as the data, so this protects copies of the database, not the machine: see
-docs/providers/local-file.md.
+docs/providers/file.md.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from keyproviders.errors import KeyProviderError, ProviderUnavailableError
-from keyproviders.interface import ProviderSettings
+from keyproviders.errors import KeyProviderError, ProviderMisconfiguredError, ProviderUnavailableError
+from keyproviders.interface import ProviderSettings, SecretBytes
 from keyproviders.key_file import KeyFile, Signature
 from keyproviders.key_file_format import KeyFileContent
+from keyproviders.key_file_passphrase import Passphrase
 from keyproviders.keyset import KeySet
-from keyproviders.options import path_option, refuse_unknown_options
+from keyproviders.options import path_option, refuse_unknown_options, secret_option
 from keyproviders.software import SoftwareKeyProvider
 
 __all__ = ["LocalFileAdministration", "LocalFileProviderType"]
@@ -36,6 +39,7 @@ class LocalFileProviderType:
 
         Raises:
             ProviderMisconfiguredError: an option is wrong, or the file is missing, open to others or damaged.
+            ProviderCredentialError: the passphrase is not the one of the file.
             ProviderUnavailableError: the disk failed.
         """
         return SoftwareKeyProvider(settings.name, _WatchedKeyFile(_key_file(settings)))
@@ -45,6 +49,7 @@ class LocalFileProviderType:
 
         Raises:
             ProviderMisconfiguredError: an option is wrong, or the file is there and open to others or damaged.
+            ProviderCredentialError: the passphrase is not the one of the file.
             ProviderUnavailableError: the disk failed.
         """
         file = _key_file(settings)
@@ -107,24 +112,71 @@ class LocalFileAdministration:
         """
         self._change(lambda keys: keys.without(key, version))
 
+    def change_passphrase(self, new: SecretBytes | None) -> None:
+        """Seal the keys by another passphrase, or lock or open the file: the keys stay the same.
+
+        Servers that run go on with the keys they have. They take in the next change of the file once the
+        configuration names the new passphrase, without a restart if it is in the same place.
+
+        Args:
+            new: at least 12 bytes, or None to keep the keys in the clear from now on.
+
+        Raises:
+            ProviderMisconfiguredError: the new passphrase is too short.
+
+        Security: copies that were made earlier still open with the old passphrase. If that one is known to
+            somebody, rotate, rewrap and destroy the old versions.
+        """
+        provider = self._file.label.provider
+        lock = None if new is None else Passphrase(lambda: new, provider=provider)
+        self._expect_a_file()
+        with self._file.locked():
+            content, _ = self._file.read()
+            self._file.replace(content, lock)
+        self._file.passphrase = lock
+
+    def backup(self, path: Path) -> None:
+        """Write a copy of the key file that is whole and checked, readable by this user only, and on the disk.
+
+        It opens with the passphrase of today, whatever the configuration says later.
+
+        Raises:
+            ProviderMisconfiguredError: something is at that path already, or it cannot be written.
+        """
+        self._expect_a_file()
+        with self._file.locked():
+            self._file.back_up(path)
+
     def close(self) -> None:
-        """Close this door. It holds no key between two calls."""
+        """Close this door and wipe what was derived from the passphrase."""
         self._is_closed = True
+        if self._file.passphrase is not None:
+            self._file.passphrase.forget()
 
     def _change(self, change: Callable[[KeySet], KeySet], *, may_make_file: bool = False) -> KeySet:
-        provider = self._file.label.provider
-        if self._is_closed:
-            raise ProviderUnavailableError("the administration door was closed", provider=provider)
-        if not may_make_file and not self._file.exists():
-            self._file.read()  # says that the file is missing, before a lock file appears in its place
+        if may_make_file:
+            self._refuse_if_closed()
+        else:
+            self._expect_a_file()
         with self._file.locked():
             if may_make_file and not self._file.exists():
-                before = KeyFileContent(secrets.token_hex(16), KeySet(provider))
+                before = KeyFileContent(secrets.token_hex(16), KeySet(self._file.label.provider))
             else:
                 before, _ = self._file.read()
             changed = change(before.key_set)
-            self._file.replace(KeyFileContent(before.file_id, changed))
+            self._file.replace(KeyFileContent(before.file_id, changed), self._file.passphrase)
         return changed
+
+    def _expect_a_file(self) -> None:
+        self._refuse_if_closed()
+        if not self._file.exists():
+            self._file.read()  # says that the file is missing, before a lock file appears in its place
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise ProviderUnavailableError(
+                "the administration door was closed", provider=self._file.label.provider
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +205,7 @@ class _WatchedKeyFile:
         if seen is None:
             raise ProviderUnavailableError("the provider was closed", provider=self._file.label.provider)
         signature = self._file.signature()
-        if signature != seen.signature:
+        if signature != seen.signature or (seen.trouble is not None and self._has_another_passphrase()):
             seen = self._look_again(seen, signature)
         return seen.content.key_set
 
@@ -165,6 +217,11 @@ class _WatchedKeyFile:
         seen, self._seen = self._seen, None
         if seen is not None:
             seen.content.key_set.wipe()
+        if self._file.passphrase is not None:
+            self._file.passphrase.forget()
+
+    def _has_another_passphrase(self) -> bool:
+        return self._file.passphrase is not None and self._file.passphrase.has_changed()
 
     def _look_again(self, seen: _Seen, signature: Signature) -> _Seen:
         try:
@@ -195,5 +252,15 @@ def _why_not_a_successor(before: KeyFileContent, after: KeyFileContent) -> str |
 
 
 def _key_file(settings: ProviderSettings) -> KeyFile:
-    refuse_unknown_options(settings, known={"path"})
-    return KeyFile(path_option(settings, "path"), provider=settings.name)
+    refuse_unknown_options(settings, known={"path", "passphrase"})
+    path, passphrase = path_option(settings, "path"), None
+    if secret_option(settings, "passphrase") is not None:
+        passphrase = Passphrase(functools.partial(_read_passphrase, settings), provider=settings.name)
+    return KeyFile(path, provider=settings.name, passphrase=passphrase)
+
+
+def _read_passphrase(settings: ProviderSettings) -> SecretBytes:
+    passphrase = secret_option(settings, "passphrase")
+    if passphrase is None:  # it was there when the door was opened, and the settings do not change
+        raise ProviderMisconfiguredError("the passphrase is gone", provider=settings.name)
+    return passphrase

@@ -143,8 +143,11 @@ def test_a_foreign_file_is_called_foreign(raw: bytes) -> None:
 
 
 def test_a_newer_format_is_called_so() -> None:
-    raw = GOLDEN.replace(b"key-file/1", b"key-file/2")
-    with pytest.raises(ProviderMisconfiguredError, match=r"does not know \(it reads strongroom-key-file/1\)"):
+    raw = GOLDEN.replace(b"key-file/1", b"key-file/3")
+    with pytest.raises(
+        ProviderMisconfiguredError,
+        match=r"does not know \(it reads strongroom-key-file/1 and strongroom-key-file/2\)",
+    ):
         decode(raw, LABEL)
 
 

@@ -96,7 +96,7 @@ def test_unknown_options_are_refused_by_name(tmp_path: Path) -> None:
     settings = ProviderSettings("disk", {"path": "keys.json", "paht": "hunter2", "mode": 1}, tmp_path)
     for door in (LocalFileProviderType().open, LocalFileProviderType().open_administration):
         with pytest.raises(
-            ProviderMisconfiguredError, match=r"unknown options: mode, paht \(known are: path\)"
+            ProviderMisconfiguredError, match=r"unknown options: mode, paht \(known are: passphrase, path\)"
         ) as caught:
             door(settings)
         assert "hunter2" not in str(caught.value)

@@ -175,7 +175,7 @@ def _beside(configuration: Configuration) -> Iterator[Finding]:
                 CHECK,
                 Code.KEY_BESIDE_DATA,
                 f"The key file {path} lies in one folder with the database: whoever copies that has both. Part them: "
-                "docs/providers/local-file.md#parting-key-and-data.",
+                "docs/providers/file.md#parting-key-and-data.",
                 f"stop the server; mv {_quoted(path)} ANOTHER_VOLUME/; name the new path in [providers] path",
             )
 
