@@ -90,6 +90,7 @@ class Worker(_Section):
     """Work in the background."""
 
     with_server: bool = True
+    admin: bool = False
     interval_seconds: int = Field(default=30, ge=1, le=3600)
 
 
@@ -112,6 +113,18 @@ class Provider(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     type: str
+
+    @property
+    def administration(self) -> Mapping[str, Any]:
+        """The table ``[providers.NAME.admin]``: what the administration door is opened with, and nobody else sees."""
+        table: Mapping[str, Any] = (self.model_extra or {}).get("admin", {})
+        return table
+
+    @model_validator(mode="after")
+    def _check_admin(self) -> Self:
+        if not isinstance(self.administration, dict):
+            raise ValueError("admin is a table: [providers.NAME.admin]")  # noqa: TRY004  # what pydantic reports
+        return self
 
 
 class KeyringSection(_Section):
@@ -172,13 +185,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        if set(self.keyrings) != {"default"}:
-            raise ValueError("keyrings: this release knows exactly one keyring, [keyrings.default]")
+        if "default" not in self.keyrings:
+            raise ValueError("keyrings: there is no table [keyrings.default]; every vault has this one")
         for name, keyring in self.keyrings.items():
             if keyring.provider not in self.providers:
                 raise ValueError(
                     f"keyrings.{name}.provider: there is no table [providers.{keyring.provider}]"
                 )
+        places = [(keyring.provider, keyring.key) for keyring in self.keyrings.values()]
+        if len(set(places)) < len(places):
+            raise ValueError("keyrings: each needs a key of its own; two name the same key of one provider")
         return self
 
 
@@ -206,6 +222,11 @@ class Configuration:
         return f"strongroom {words} " + (
             f"--config {self.source}" if self.source else f"--data {self.folder}"
         )
+
+    @property
+    def worker_administers(self) -> bool:
+        """Whether the server's own background worker has the administration door."""
+        return self.is_embedded or self.settings.worker.admin
 
     @property
     def is_embedded(self) -> bool:

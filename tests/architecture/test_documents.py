@@ -98,6 +98,8 @@ STATUS = {
     "NotFoundError": 404,
     "CollectionNotFoundError": 404,
     "RecordNotFoundError": 404,
+    "KeyringNotFoundError": 404,
+    "JobNotFoundError": 404,
     "ConflictError": 409,
     "SchemaConflictError": 409,
     "DuplicateValueError": 409,

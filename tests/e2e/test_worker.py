@@ -400,6 +400,7 @@ def test_idempotency_keys_and_dead_processes_are_forgotten(new_vault: Any, stron
 
     assert done.stdout == (
         "expire: 0 rows done\nforget-idempotency-keys: 2 rows done\nforget-processes: 1 rows done\n"
+        "activate-key-versions: 0 rows done\n"
     )
     with closing(sqlite3.connect(data / "strongroom.db")) as connection:
         assert connection.execute("SELECT expires_at FROM idempotency_key").fetchall() == [(now + day,)]

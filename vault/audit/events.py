@@ -20,6 +20,12 @@ class Action(enum.StrEnum):
     COLLECTION_DEFINE = "collection.define"
     COLLECTION_READ = "collection.read"
     KEYRING_READ = "keyring.read"
+    KEYRING_CREATE = "keyring.create"
+    KEYRING_ROTATE = "keyring.rotate"
+    KEY_VERSION_CREATE = "key-version.create"
+    KEY_VERSION_ADOPT = "key-version.adopt"
+    KEY_VERSION_ACTIVATE = "key-version.activate"
+    JOB_READ = "job.read"
     AUDIT_SEARCH = "audit.search"
     REQUEST = "request"
     VAULT_INIT = "vault.init"
@@ -53,7 +59,8 @@ class AuditEvent:
         credential: the public id of the credential, hexadecimal.
         reason: the problem code, when it was refused or failed; ``expired`` when a record was erased because its time was
             over (by a write that takes over its value, or in nobody's name by a background worker); ``replayed``
-            when a request with an Idempotency-Key was answered again.
+            when a request with an Idempotency-Key was answered again; for actions on keys the keyring, or keyring and
+            version as ``default/2``.
         collection: the collection's name, when it exists.
         token: the record, 16 bytes.
         generation: the record's generation that was written or released.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from keyproviders.errors import KeyProviderError
-from keyproviders.interface import KeyProvider, ProviderSettings
-from keyproviders.registry import open_provider
+from keyproviders.interface import KeyAdministration, KeyProvider, ProviderSettings
+from keyproviders.registry import open_administration, open_provider
 from vault.api.turns import waiting
 from vault.config import Configuration
 from vault.core.breaker import BreakerState
@@ -41,6 +43,30 @@ def provider_settings(configuration: Configuration, name: str) -> ProviderSettin
     """What the run-time door of a provider is opened with; it never sees the administration's own table."""
     options = configuration.settings.providers[name].model_dump(exclude={"type", "admin"})
     return ProviderSettings(name=name, options=options, folder=configuration.folder)
+
+
+def administration_settings(configuration: Configuration, name: str) -> ProviderSettings:
+    """What the administration door of a provider is opened with."""
+    section = configuration.settings.providers[name]
+    return dataclasses.replace(provider_settings(configuration, name), admin=section.administration)
+
+
+@contextmanager
+def administration_door(configuration: Configuration, name: str) -> Iterator[KeyAdministration]:
+    """Open the administration door of a provider for as long as the body runs.
+
+    Raises:
+        KeyProviderError: it does not open.
+        MisconfiguredError: the configuration has no such provider.
+    """
+    if name not in configuration.settings.providers:
+        raise MisconfiguredError(f"The configuration has no key provider '{name}'.")
+    kind = configuration.settings.providers[name].type
+    administration = open_administration(kind, administration_settings(configuration, name))
+    try:
+        yield administration
+    finally:
+        administration.close()
 
 
 def guarded(providers: Mapping[str, KeyProvider], metrics: Metrics | None = None) -> dict[str, KeyProvider]:

@@ -18,13 +18,12 @@ from vault import __version__
 from vault.api.app import create_app
 from vault.api.server import Listener
 from vault.api.starting import StartingApplication
+from vault.bootstrap.attending import presence_of
 from vault.bootstrap.holding import held
 from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
-from vault.core.clock import system_clock
 from vault.core.errors import UnavailableError
 from vault.core.job_ports import ProcessRole
-from vault.rotation.presence import Presence
 from vault.storage.sqlite import SqliteEngine
 from vault.telemetry.folder import shared_folder
 from vault.telemetry.logs import event_logger, set_up_logs
@@ -108,12 +107,7 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
 
 def _make_application(configuration: Configuration, metrics: Metrics) -> Any:
     vault = open_vault(configuration, metrics)
-    presence = Presence(
-        vault.stores.processes,
-        boot_id=vault.services.trail.boot_id,
-        role=ProcessRole.SERVER,
-        clock=system_clock,
-    )
+    presence = presence_of(vault, ProcessRole.SERVER)
     presence.begin()
     # What multiprocessing calls when a forked process ends as it should; atexit is not asked there.
     Finalize(None, presence.leave, exitpriority=0)

@@ -69,7 +69,8 @@ def _background_worker(configuration: Configuration) -> AbstractContextManager[N
         return nullcontext()
     source = configuration.source
     home = ("--data", configuration.folder) if source is None else ("--config", source)
-    return child_worker(strongroom_command("worker", *home, "--server-pid", str(os.getpid())))
+    admin = ("--admin",) if configuration.worker_administers else ()
+    return child_worker(strongroom_command("worker", *home, *admin, "--server-pid", str(os.getpid())))
 
 
 def _overrides(listen: str | None) -> dict[str, Any]:
@@ -86,5 +87,5 @@ def _announce(configuration: Configuration, workers: int) -> None:
     if configuration.is_embedded:
         click.echo(
             "  note: key file and data lie side by side in this folder: whoever copies it has both. To part them, "
-            "see docs/providers/local-file.md."
+            "see docs/providers/file.md."
         )

@@ -20,12 +20,21 @@ from vault.rotation.worker import Outcome
 @click.command("worker")
 @host_options
 @click.option("--once", is_flag=True, help="Do what waits now, and end; exit 3 if rows could not be done.")
+@click.option(
+    "--admin",
+    "administers",
+    is_flag=True,
+    help="Open the administration doors of the key providers, and carry out rotations.",
+)
 @click.option("--server-pid", type=int, hidden=True, help="The server that this worker ends with.")
 @reports_misconfiguration
-def command(config: Path | None, data: Path | None, once: bool, server_pid: int | None) -> None:
+def command(
+    config: Path | None, data: Path | None, once: bool, administers: bool, server_pid: int | None
+) -> None:
     """Do background work, such as erasing expired records.
 
     A server runs one of these by itself. More of them, here or beside it, share the work and do nothing twice.
+    Only one with --admin can make new key versions.
     """
     os.umask(0o077)
     configuration = load_configuration(config, data)
@@ -34,7 +43,7 @@ def command(config: Path | None, data: Path | None, once: bool, server_pid: int 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if once:
-        outcomes = work_once(configuration, stop)
+        outcomes = work_once(configuration, stop, administers=administers)
         for outcome in outcomes:
             click.echo(_sentence(outcome))
         if any(outcome.failed for outcome in outcomes):
@@ -42,7 +51,7 @@ def command(config: Path | None, data: Path | None, once: bool, server_pid: int 
         return
     if server_pid is None:
         click.echo(f"strongroom works in the background on {configuration.database_path}; stop with Ctrl-C")
-    work(configuration, stop, server_pid=server_pid)
+    work(configuration, stop, server_pid=server_pid, administers=administers)
 
 
 def _sentence(outcome: Outcome) -> str:

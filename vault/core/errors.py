@@ -151,6 +151,18 @@ class RecordNotFoundError(NotFoundError):
     code = "record-not-found"
 
 
+class KeyringNotFoundError(NotFoundError):
+    """There is no keyring of this name in the caller's tenant."""
+
+    code = "keyring-not-found"
+
+
+class JobNotFoundError(NotFoundError):
+    """There is no job of this id that the caller may see."""
+
+    code = "job-not-found"
+
+
 class ConflictError(VaultError):
     """The request conflicts with what is stored (409).
 

@@ -22,6 +22,13 @@ class JobState(enum.StrEnum):
 
     STANDING = "standing"
     """It never ends: it works whenever there is something to do."""
+    WAITING = "waiting"
+    """Somebody asked for it, and nobody has begun."""
+    RUNNING = "running"
+    """It was begun, and goes on as soon as it can."""
+    DONE = "done"
+    FAILED = "failed"
+    """It ended, and nothing more will be done for it."""
 
 
 class ProcessRole(enum.StrEnum):
@@ -45,6 +52,9 @@ class JobRow:
         failed: rows that it had to leave as they are: of a standing job, those that are there at present.
         error: a fixed word and the row's public reference, for the last row that failed; None if none did.
         revision: +1 with every change; changes compare and set on it.
+        keyring: what it works on, for requests about keys.
+        key_version: the version that it has made, or found, and waits for.
+        requested_by: the principal who asked for it; None for standing jobs.
     """
 
     name: str
@@ -58,6 +68,9 @@ class JobRow:
     failed: int = 0
     error: str | None = None
     revision: int = 1
+    keyring: str | None = None
+    key_version: int | None = None
+    requested_by: str | None = None
     id: int | None = None
 
 
@@ -103,6 +116,11 @@ class Progress:
     error: str | None = None
 
 
+def proof_name(tenant: str, keyring: str, version: int) -> str:
+    """A key version as processes name it when they have proved it."""
+    return f"{tenant}/{keyring}/{version}"
+
+
 class LeaseLostError(Exception):
     """Somebody else took the job over, or changed it; nothing of the batch was kept."""
 
@@ -144,6 +162,11 @@ class ProcessRow:
         role: a :class:`ProcessRole`.
         release: of strongroom.
         heartbeat_at: when it last said that it lives, UTC microseconds.
+        administers: 1 if it has the administration door.
+        epoch_seen: the vault epoch whose keys it has loaded; None if it has said nothing yet.
+        proved: the key versions under which it has wrapped and unwrapped, as :func:`proof_name`, with spaces between.
+        cached_data_keys: how many unwrapped data keys it keeps.
+        cached_until: when the last of them is forgotten, UTC microseconds; None if there is none.
     """
 
     boot_id: bytes
@@ -153,6 +176,15 @@ class ProcessRow:
     release: str
     started_at: int
     heartbeat_at: int
+    administers: int | None = None
+    epoch_seen: int | None = None
+    proved: str | None = None
+    cached_data_keys: int | None = None
+    cached_until: int | None = None
+
+    def has_proved(self, name: str) -> bool:
+        """Whether it has wrapped and unwrapped under the key version of this :func:`proof_name`."""
+        return name in (self.proved or "").split()
 
     def is_alive(self, now: int) -> bool:
         """Whether its last heartbeat is recent. One from the future is none: the clock was wrong when it came."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -39,6 +39,7 @@ class Keyring:
         index: makes the tags of this keyring's collections.
         authenticator: signs and checks rows.
         canary: a wrapped key that is known to be good, for proofs of life.
+        canary_provider: whose proof of life it is.
         requests: makes the hashes of requests with an Idempotency-Key.
     """
 
@@ -48,14 +49,40 @@ class Keyring:
     index: BlindIndex
     authenticator: RowAuthenticator
     canary: UnwrapItem
+    canary_provider: str
     requests: RequestHasher
 
 
-class KeyringLoader:
-    """Builds the keyrings from rows; each step needs the one before."""
+@dataclass(frozen=True, slots=True)
+class LoadedKeyrings:
+    """The outcome of one load.
 
-    def __init__(self, store: KeyStore, providers: Mapping[str, KeyProvider]) -> None:
+    Attributes:
+        rings: by tenant and name.
+        opened: the stored keys, by their rows.
+        missing: keyrings that appeared since the last load and cannot be loaded here, and why.
+    """
+
+    rings: Mapping[tuple[str, str], Keyring]
+    opened: Mapping[StoredKeyRow, SecretBytes]
+    missing: Mapping[str, VaultError]
+
+
+class KeyringLoader:
+    """Builds the keyrings from rows; each step needs the one before.
+
+    Args:
+        store: the rows.
+        providers: the key doors, by configured name.
+        before: the last load. What it opened is not asked of a provider again, so that a provider that is away does
+            not stand in the way of news; and a keyring that it did not have cannot take the others away.
+    """
+
+    def __init__(
+        self, store: KeyStore, providers: Mapping[str, KeyProvider], before: LoadedKeyrings | None = None
+    ) -> None:
         self._providers = providers
+        self._before = before
         self._keyrings = store.keyrings()
         versions = store.key_versions()
         self._stored = store.stored_keys()
@@ -63,23 +90,48 @@ class KeyringLoader:
             check_shape(row)
         self._versions = {(row.tenant, row.keyring, row.version): row for row in versions}
 
-    def rings(self) -> dict[tuple[str, str], Keyring]:
-        """All keyrings by tenant and name.
+    def load(self) -> LoadedKeyrings:
+        """All keyrings.
 
         Raises:
             UnavailableError: a provider cannot be reached.
             MisconfiguredError: a provider is missing, or holds other keys than this vault was made with.
             IntegrityError: a row is not what the vault wrote.
         """
-        keys = {row.key_id: self._open(row) for row in self._stored if row.state in UNWRAPPABLE}
-        mac_keys = {row.key_id: keys[row.key_id] for row in self._stored_for(KeyPurpose.MAC)}
-        rings = {(row.tenant, row.name): self._ring(row, keys, mac_keys) for row in self._keyrings}
+        opened: dict[StoredKeyRow, SecretBytes] = {}
+        missing: dict[tuple[str, str], VaultError] = {}
+        for ring in self._keyrings:
+            place = (ring.tenant, ring.name)
+            try:
+                opened |= {row: self._key(row) for row in self._stored_of(*place) if row.state in UNWRAPPABLE}
+            except (MisconfiguredError, UnavailableError) as error:
+                if self._before is None or place in self._before.rings:
+                    raise
+                missing[place] = error
+        self._refuse_strays(opened, missing)
+        keys = {row.key_id: key for row, key in opened.items()}
+        mac_keys = {row.key_id: key for row, key in opened.items() if row.purpose == KeyPurpose.MAC}
+        rings = {
+            (row.tenant, row.name): self._ring(row, keys, mac_keys)
+            for row in self._keyrings
+            if (row.tenant, row.name) not in missing
+        }
         if not rings:
             raise MisconfiguredError("The database holds no keyring; create the vault with: strongroom init")
-        return rings
+        return LoadedKeyrings(rings, opened, {name: error for (_, name), error in missing.items()})
 
-    def _stored_for(self, purpose: KeyPurpose) -> list[StoredKeyRow]:
-        return [row for row in self._stored if row.purpose == purpose and row.state in UNWRAPPABLE]
+    def _refuse_strays(self, opened: Container[StoredKeyRow], missing: Container[tuple[str, str]]) -> None:
+        for row in self._stored:
+            if row.state in UNWRAPPABLE and row not in opened and (row.tenant, row.keyring) not in missing:
+                raise IntegrityError("stored-key", where=row.where())
+
+    def _stored_of(self, tenant: str, keyring: str) -> list[StoredKeyRow]:
+        return [row for row in self._stored if (row.tenant, row.keyring) == (tenant, keyring)]
+
+    def _key(self, row: StoredKeyRow) -> SecretBytes:
+        self._version(row)
+        known = None if self._before is None else self._before.opened.get(row)
+        return self._open(row) if known is None else known
 
     def _ring(
         self, row: KeyringRow, keys: Mapping[int, SecretBytes], mac_keys: Mapping[int, SecretBytes]
@@ -92,8 +144,7 @@ class KeyringLoader:
             for version in self._versions.values()
             if (version.tenant, version.keyring) == (row.tenant, row.name)
         }
-        stored = [key for key in self._stored if (key.tenant, key.keyring) == (row.tenant, row.name)]
-        for authenticated in (row, *versions.values(), *stored):
+        for authenticated in (row, *versions.values(), *self._stored_of(row.tenant, row.name)):
             authenticator.check(authenticated)
         active = [version for version in versions.values() if version.state == KeyState.ACTIVE]
         if len(active) != 1:
@@ -105,6 +156,7 @@ class KeyringLoader:
             index=BlindIndex(index_row.key_id, keys[index_row.key_id]),
             authenticator=authenticator,
             canary=self._item(mac_row),
+            canary_provider=self._version(mac_row).provider,
             requests=RequestHasher(mac_keys, mac_row.key_id),
         )
 
@@ -162,8 +214,8 @@ def wrapped_key(version: KeyVersionRow, blob: bytes) -> WrappedKey:
     )
 
 
-def provider_of(version: KeyVersionRow, providers: Mapping[str, KeyProvider]) -> KeyProvider:
-    """The provider that holds a key version.
+def provider_of(version: KeyVersionRow | KeyringRow, providers: Mapping[str, KeyProvider]) -> KeyProvider:
+    """The provider that holds a key version, or makes a keyring's next ones.
 
     Raises:
         MisconfiguredError: the configuration has no such provider.

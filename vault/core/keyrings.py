@@ -10,16 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives import constant_time
+
 from keyproviders.errors import KeyProviderError
-from keyproviders.interface import Health, HealthStatus, KeyProvider, SecretBytes, UnwrapItem
+from keyproviders.interface import Health, HealthStatus, KeyInfo, KeyProvider, SecretBytes, UnwrapItem
 from vault.core.context import SealContext
 from vault.core.data_key_cache import CacheBounds, Exposure
 from vault.core.data_keys import DataKeys, Wanted
+from vault.core.encoding import encode_fields
 from vault.core.errors import IntegrityError, VaultError
 from vault.core.keyring_loading import (
     UNWRAPPABLE,
     Keyring,
     KeyringLoader,
+    LoadedKeyrings,
     error_for,
     provider_of,
     raise_for,
@@ -27,7 +31,9 @@ from vault.core.keyring_loading import (
 )
 from vault.core.ports import KeyStore
 from vault.core.row_mac import RowAuthenticator
-from vault.core.rows import KeyVersionRow
+from vault.core.rows import KeyringRow, KeyVersionRow
+
+_PROOF_LABEL = "strongroom/key-version-proof/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +91,15 @@ class Keyrings:
         self._providers = providers
         self._data_keys = data_keys or DataKeys(CacheBounds(max_entries=0))
         self._waiting = waiting
+        self._loaded: LoadedKeyrings | None = None
         self._rings: Mapping[tuple[str, str], Keyring] = {}
         self._loading = threading.Lock()
 
-    def load(self) -> None:
-        """Read all keyrings, unwrap their index and MAC keys, and check every row.
+    def load(self) -> Mapping[str, VaultError]:
+        """Read all keyrings, unwrap those of their index and MAC keys that are not known yet, and check every row.
+
+        Returns:
+            Keyrings that are new and cannot be loaded here, and why.
 
         Raises:
             UnavailableError: a provider cannot be reached.
@@ -98,11 +108,17 @@ class Keyrings:
         """
         # In this order: who waits for the lock must not hold what the loader needs to go on.
         with self._waiting(), self._loading:
-            self._rings = KeyringLoader(self._store, self._providers).rings()
+            self._loaded = KeyringLoader(self._store, self._providers, self._loaded).load()
+            self._rings = self._loaded.rings
+            return self._loaded.missing
 
     def all(self) -> list[Keyring]:
         """The keyrings in the order of their creation."""
         return list(self._rings.values())
+
+    def has(self, tenant: str, name: str) -> bool:
+        """Whether there is a keyring of this name."""
+        return (tenant, name) in self._rings
 
     def get(self, tenant: str, name: str) -> Keyring:
         """One keyring.
@@ -183,12 +199,43 @@ class Keyrings:
         """Let every provider in use prove that it can unwrap what this vault needs."""
         proofs: dict[str, Health] = {}
         for ring in self.all():
-            provider = self._providers.get(ring.active.provider)
+            provider = self._providers.get(ring.canary_provider)
             if provider is None:
-                proofs[ring.active.provider] = Health(HealthStatus.DOWN, "not configured")
+                proofs[ring.canary_provider] = Health(HealthStatus.DOWN, "not configured")
             elif provider.name not in proofs:
                 proofs[provider.name] = provider.health(ring.canary)
         return proofs
+
+    def prove(self, version: KeyVersionRow) -> None:
+        """Wrap and unwrap a data key under a version, as a write and a read of this process would.
+
+        Raises:
+            KeyProviderError: the provider does not do it.
+            IntegrityError: ``key-version``; it does, and not as the version's row says.
+            MisconfiguredError: the configuration has no such provider.
+        """
+        context = encode_fields(_PROOF_LABEL, version.tenant, version.keyring, str(version.version))
+        provider = self._provider(version)
+        (made,) = provider.generate(version.provider_key, version.provider_version, [context])
+        if isinstance(made, KeyProviderError):
+            raise made
+        (opened,) = provider.unwrap([UnwrapItem(wrapped_key(version, made.wrapped.blob), context)])
+        if isinstance(opened, KeyProviderError):
+            raise opened
+        is_same = constant_time.bytes_eq(made.plaintext.reveal(), opened.reveal())
+        for secret in (made.plaintext, opened):
+            secret.wipe()
+        if not is_same or made.wrapped.algorithm != version.algorithm:
+            raise IntegrityError("key-version", where=version.where())
+
+    def key_info(self, ring: Keyring) -> KeyInfo:
+        """What the provider says of the key under which a keyring's versions are made.
+
+        Raises:
+            KeyProviderError: it says nothing.
+            MisconfiguredError: the configuration has no such provider.
+        """
+        return self._provider(ring.row).key_info(ring.row.provider_key)
 
     def _version(self, tenant: str, name: str, number: int, where: str) -> KeyVersionRow:
         version = self.get(tenant, name).versions.get(number)
@@ -200,5 +247,5 @@ class Keyrings:
             raise IntegrityError("key-version", where=where)
         return version
 
-    def _provider(self, version: KeyVersionRow) -> KeyProvider:
+    def _provider(self, version: KeyVersionRow | KeyringRow) -> KeyProvider:
         return provider_of(version, self._providers)

@@ -45,8 +45,8 @@ class StaleWriteError(Exception):
 
     Args:
         cause: ``keys`` (a key version may not be written any more), ``schema`` (the collection was redefined),
-            ``record`` (the row was changed in between) or ``expired`` (a unique value belongs to a record whose
-            time is over).
+            ``keyring`` (its records are sealed by another keyring), ``record`` (the row was changed in between) or
+            ``expired`` (a unique value belongs to a record whose time is over).
         tokens: those expired records.
     """
 
@@ -260,8 +260,8 @@ class CollectionStore(Protocol):
             only_if_empty: refuse if the collection holds a live record.
 
         Raises:
-            StaleWriteError: ``record`` if the collection was redefined in between, ``schema`` if
-                it holds records and must not.
+            StaleWriteError: ``record`` if the collection was redefined in between, ``schema`` if it holds records
+                and must not, ``keyring`` if it holds records and ``row`` names another keyring.
         """
         ...
 

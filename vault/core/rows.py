@@ -187,6 +187,7 @@ class KeyVersionRow(Row):
         version: 1, 2, ...: ours, never used twice.
         state: a :class:`KeyState`.
         compromised: 1 if the version is known or feared to be known to others.
+        adopted_at: when it was found in the provider without having been made for this row; None otherwise.
     """
 
     TABLE: ClassVar[str] = "key_version"
@@ -204,6 +205,7 @@ class KeyVersionRow(Row):
     deactivated_at: int | None = None
     retired_at: int | None = None
     destroyed_at: int | None = None
+    adopted_at: int | None = None
 
     def where(self) -> str:
         """Name the row by keyring and version."""

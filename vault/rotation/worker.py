@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,19 +39,21 @@ class _Bench:
     """A job, and the turn that this worker has on it.
 
     Attributes:
+        interval_seconds: how long it rests when nothing waits.
         rests_until: on the monotonic clock.
         done: rows done by this worker.
         failed: rows that the last pass could not do.
     """
 
     job: Job
+    interval_seconds: float
     turn: Turn | None = None
     rests_until: float = 0.0
     done: int = 0
     failed: int = 0
 
-    def rest(self, seconds: float) -> None:
-        self.rests_until = time.monotonic() + seconds
+    def rest(self) -> None:
+        self.rests_until = time.monotonic() + self.interval_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,10 @@ class Worker:
         clock: tells the time for leases.
         meter: counts.
         interval_seconds: how long a job rests when nothing waits, or when it cannot go on.
+        intervals: the same for single jobs by name.
     """
 
-    def __init__(
+    def __init__(  # each is one thing that it needs
         self,
         jobs: Sequence[Job],
         store: JobStore,
@@ -92,13 +95,14 @@ class Worker:
         clock: Clock,
         meter: JobMeter,
         interval_seconds: float,
+        intervals: Mapping[str, float] | None = None,
     ) -> None:
-        self._benches = [_Bench(job) for job in jobs]
+        seconds = intervals or {}
+        self._benches = [_Bench(job, seconds.get(job.name, interval_seconds)) for job in jobs]
         self._store = store
         self._owner = owner
         self._clock = clock
         self._meter = meter
-        self._interval_seconds = interval_seconds
 
     def run(self, stop: Stop) -> None:
         """Work until told to stop; then finish the batch and let go of the leases."""
@@ -145,13 +149,13 @@ class Worker:
                 if bench.job.is_waiting():
                     bench.turn = self._take(bench.job)
                 if bench.turn is None:
-                    bench.rest(self._interval_seconds)
+                    bench.rest()
                     return 0.0
             step = self._batch(bench, bench.turn)
             if not step.is_more:
                 self._store.give_back(step.turn)
                 bench.turn = None
-                bench.rest(self._interval_seconds)
+                bench.rest()
             return _pause_after(step)
         except LeaseLostError:
             _log.warning("lease-lost", job=bench.job.name)
@@ -164,7 +168,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001  # the worker loop: one job's fault must not end the others
             _log.critical("job-failed", job=bench.job.name, code="unexpected", places=places_of(error))
             bench.turn = None
-        bench.rest(self._interval_seconds)
+        bench.rest()
         return 0.0
 
     def _take(self, job: Job) -> Turn | None:

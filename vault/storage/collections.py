@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from peewee import Database
+
 from vault.core.ports import StaleWriteError
 from vault.core.rows import AuditRow, CollectionRow, CollectionSchemaRow
+from vault.storage.epoch import EpochRaise
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement, slot
-from vault.storage.tables import CollectionSchemaTable, CollectionTable, RecordTable
+from vault.storage.tables import CollectionSchemaTable, CollectionTable, RecordHistoryTable, RecordTable
 
 
 class SqlCollectionStore:
@@ -37,6 +42,7 @@ class SqlCollectionStore:
         )
         self._insert_schema = self._schemas.insert()
         self._append = self._audit.insert()
+        self._epoch = EpochRaise()
         self._any_record = Statement(
             RecordTable.select(RecordTable.id)
             .where(
@@ -44,6 +50,11 @@ class SqlCollectionStore:
                 RecordTable.collection == slot("name"),
                 RecordTable.erased_at.is_null(),
             )
+            .limit(1)
+        )
+        self._any_history = Statement(
+            RecordHistoryTable.select(RecordHistoryTable.id)
+            .where(RecordHistoryTable.tenant == slot("tenant"), RecordHistoryTable.collection == slot("name"))
             .limit(1)
         )
 
@@ -75,6 +86,8 @@ class SqlCollectionStore:
         """Commit a definition; see :class:`vault.core.ports.CollectionStore`."""
         values = self._collections.values(row)
         with self._engine.write() as database:
+            if previous is not None and previous.keyring != row.keyring and self._holds_any(database, values):
+                raise StaleWriteError("keyring")
             if only_if_empty and self._any_record.run(database, values).fetchone() is not None:
                 raise StaleWriteError("schema")
             if previous is None:
@@ -88,3 +101,10 @@ class SqlCollectionStore:
             if schema is not None:
                 self._insert_schema.run(database, self._schemas.values(schema))
             self._append.run(database, self._audit.values(entry))
+            self._epoch.run(database)
+
+    def _holds_any(self, database: Database, values: dict[str, Any]) -> bool:
+        return any(
+            statement.run(database, values).fetchone() is not None
+            for statement in (self._any_record, self._any_history)
+        )

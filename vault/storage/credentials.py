@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vault.core.rows import AuditRow, CredentialRow, PrincipalRow
+from vault.storage.epoch import EpochRaise
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement, slot
 from vault.storage.tables import CredentialTable, PrincipalTable
@@ -39,6 +40,7 @@ class SqlCredentialStore:
         self._insert_principal = self._principals.insert(ignore_conflicts=True)
         self._insert_credential = self._credentials.insert()
         self._append = self._audit.insert()
+        self._epoch = EpochRaise()
 
     def find(self, secret_sha256: bytes) -> tuple[CredentialRow, PrincipalRow] | None:
         """Find a credential by its hash; see :class:`vault.core.ports.CredentialStore`."""
@@ -55,6 +57,7 @@ class SqlCredentialStore:
             self._insert_principal.run(database, self._principals.values(principal))
             self._insert_credential.run(database, self._credentials.values(credential))
             self._append.run(database, self._audit.values(entry))
+            self._epoch.run(database)
 
     def replace_all(
         self,
@@ -74,3 +77,4 @@ class SqlCredentialStore:
                 self._append.run(database, self._audit.values(revocation))
             self._insert_credential.run(database, self._credentials.values(credential))
             self._append.run(database, self._audit.values(entry))
+            self._epoch.run(database)

@@ -8,6 +8,7 @@ from typing import Any
 from peewee import fn
 
 from vault.core.rows import AuditRow, KeyringRow, KeyVersionRow, RecordHistoryRow, RecordRow, StoredKeyRow
+from vault.storage.epoch import EpochRaise
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement
 from vault.storage.tables import (
@@ -40,6 +41,7 @@ class SqlKeyStore:
         self._insert_version = self._versions.insert()
         self._insert_stored = self._stored.insert()
         self._append = self._audit.insert()
+        self._epoch = EpochRaise()
         self._dependants = {
             RecordRow.TABLE: _dependants(RecordTable, RecordTable.wrapped_dek.is_null(is_null=False)),
             RecordHistoryRow.TABLE: _dependants(RecordHistoryTable),
@@ -80,6 +82,7 @@ class SqlKeyStore:
             for stored in stored_keys:
                 self._insert_stored.run(database, self._stored.values(stored))
             self._append.run(database, self._audit.values(entry))
+            self._epoch.run(database)
 
     def census(self) -> dict[tuple[str, str, int], dict[str, int]]:
         """Count what depends on each key version; see :class:`vault.core.ports.KeyStore`."""

@@ -8,6 +8,8 @@ from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import Statement, slot
 from vault.storage.tables import ProcessTable
 
+_CHANGING = ("heartbeat_at", "epoch_seen", "proved", "cached_data_keys", "cached_until")
+
 
 class SqlProcessStore:
     """Processes in SQL.
@@ -21,7 +23,8 @@ class SqlProcessStore:
         table, names = ProcessTable, names_of(ProcessRow)
         self._write = Statement(
             table.insert({getattr(table, name): slot(name) for name in names}).on_conflict(
-                conflict_target=(table.boot_id,), update={table.heartbeat_at: slot("heartbeat_at")}
+                conflict_target=(table.boot_id,),
+                update={getattr(table, name): slot(name) for name in _CHANGING},
             )
         )
         self._remove = Statement(table.delete().where(table.boot_id == slot("boot_id")))

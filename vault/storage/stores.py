@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vault.storage.audit import SqlAuditStore
 from vault.storage.collections import SqlCollectionStore
 from vault.storage.credentials import SqlCredentialStore
+from vault.storage.epoch import SqlEpochStore
 from vault.storage.expiry import SqlExpiryStore
 from vault.storage.forgetting import SqlForgettingStore
 from vault.storage.inspection import SqlInspector
@@ -15,6 +16,7 @@ from vault.storage.keys import SqlKeyStore
 from vault.storage.processes import SqlProcessStore
 from vault.storage.receipts import SqlReceiptStore
 from vault.storage.records import SqlRecordStore
+from vault.storage.rotations import SqlRotationStore
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.tables import MODELS
 
@@ -34,6 +36,8 @@ class Stores:
     expiry: SqlExpiryStore
     forgetting: SqlForgettingStore
     processes: SqlProcessStore
+    epoch: SqlEpochStore
+    rotations: SqlRotationStore
 
 
 def open_stores(engine: SqliteEngine) -> Stores:
@@ -52,4 +56,6 @@ def open_stores(engine: SqliteEngine) -> Stores:
         expiry=SqlExpiryStore(engine),
         forgetting=SqlForgettingStore(engine),
         processes=SqlProcessStore(engine),
+        epoch=SqlEpochStore(engine),
+        rotations=SqlRotationStore(engine),
     )

@@ -133,6 +133,7 @@ class KeyVersionTable(Authenticated):
     deactivated_at = BigIntegerField(null=True)
     retired_at = BigIntegerField(null=True)
     destroyed_at = BigIntegerField(null=True)
+    adopted_at = BigIntegerField(null=True)
 
     class Meta:
         table_name = rows.KeyVersionRow.TABLE
@@ -252,6 +253,11 @@ class ProcessTable(Trusted):
     release = TextField()
     started_at = BigIntegerField()
     heartbeat_at = BigIntegerField()
+    administers = BigIntegerField(null=True)
+    epoch_seen = BigIntegerField(null=True)
+    proved = TextField(null=True)
+    cached_data_keys = BigIntegerField(null=True)
+    cached_until = BigIntegerField(null=True)
 
     class Meta:
         table_name = "process"
@@ -272,10 +278,22 @@ class JobTable(Trusted):
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
     revision = BigIntegerField()
+    keyring = TextField(null=True)
+    key_version = BigIntegerField(null=True)
+    requested_by = TextField(null=True)
 
     class Meta:
         table_name = "job"
         indexes = ((("name",), True),)
+
+
+class VaultEpochTable(Trusted):
+    """One row: raised by every change of what processes keep in memory, so that they look again."""
+
+    value = BigIntegerField()
+
+    class Meta:
+        table_name = "vault_epoch"
 
 
 class JobLeaseTable(Trusted):
@@ -313,4 +331,5 @@ MODELS: tuple[Any, ...] = (
     ProcessTable,
     JobTable,
     JobLeaseTable,
+    VaultEpochTable,
 )

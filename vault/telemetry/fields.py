@@ -66,6 +66,9 @@ FIELDS: Mapping[str, Callable[[object], Value | None]] = {
     "operation": _WORD,
     "outcome": _WORD,
     "reason": _WORD,
+    "keyring": _NAME,
+    "version": _number,
+    "count": _number,
     # of jobs and processes
     "job": _WORD,
     "rows": _number,

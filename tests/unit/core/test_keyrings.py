@@ -184,13 +184,15 @@ def test_a_provider_out_of_reach_is_503(lab: Lab, monkeypatch: pytest.MonkeyPatc
     calls: list[Callable[[], object]] = [
         lambda: lab.create(email="a@example.com"),
         lambda: unwrap_one(lab, key_version=1, where="x"),
-        lab.vault.keyrings.load,
+        Keyrings(lab.vault.stores.keys, lab.vault.keyrings._providers).load,
     ]
     for call in calls:
         with pytest.raises(UnavailableError) as refused:
             call()
         assert (refused.value.code, refused.value.retry_after_seconds) == ("keys-unavailable", 7)
     assert lab.execute("SELECT COUNT(*) FROM record").fetchone() == before
+    # What was opened once is not asked for again.
+    assert lab.vault.keyrings.load() == {}
     assert lab.vault.keyrings.health()[lab.provider].status is HealthStatus.DOWN
 
 

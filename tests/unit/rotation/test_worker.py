@@ -196,7 +196,7 @@ class TestTrouble:
         self, make: Callable[..., Worker], jobs: Jobs, trouble: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> Script:
         # Without its rest it tries again at once.
-        monkeypatch.setattr(worker._Bench, "rest", lambda _bench, _seconds: None)
+        monkeypatch.setattr(worker._Bench, "rest", lambda _bench: None)
         script = Script("a", jobs, [0.0, 0.0], trouble=trouble)
         make(script, Script("b", jobs, [0.0] * 20)).run(Stop(after=6))
         assert len(script.turns) == 3

@@ -14,7 +14,7 @@ from vault.storage import schema
 from vault.storage.sqlite import SqliteEngine
 from vault.storage.tables import MODELS
 
-STEPS = ["0001_first_tables", "0002_move_in"]
+STEPS = ["0001_first_tables", "0002_move_in", "0003_keys_at_work"]
 UPGRADE = """
 import sys
 from pathlib import Path

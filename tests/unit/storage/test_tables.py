@@ -21,7 +21,7 @@ SQL_TYPE = {int: "INTEGER", str: "TEXT", bytes: "BLOB"}
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Any:
     engine = SqliteEngine(tmp_path_factory.mktemp("upgraded") / "vault.db")
-    assert schema.upgrade(engine) == ["0001_first_tables", "0002_move_in"]
+    assert schema.upgrade(engine) == ["0001_first_tables", "0002_move_in", "0003_keys_at_work"]
     yield engine
     engine.close()
 
