@@ -164,6 +164,11 @@ class OpenBao:
             raise Failure("the OpenBao server is not running")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str | None = None
     ) -> tuple[int, dict[str, Any]]:
@@ -205,7 +210,7 @@ class OpenBao:
     def _wait(self, path: str) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         token = None if self._secrets_path.exists() else ""
-        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
+        while time.monotonic() < deadline and self.is_running:
             with suppress(urllib3.exceptions.HTTPError):
                 status, _ = self.request("GET", path, token=token)
                 if status == _OK:
