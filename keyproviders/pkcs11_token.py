@@ -143,8 +143,10 @@ class Token:
             PKCS11Error: it is not so.
         """
         session = self._session()
-        if session.token.slot.get_token().serial != self._serial:
-            raise TokenNotRecognised
+        # While another process logs in, SoftHSM rewrites what this reads.
+        with self._lock.held():
+            if session.token.slot.get_token().serial != self._serial:
+                raise TokenNotRecognised
         # Only a user who is logged in can make a private object; it never reaches the token's memory.
         session.create_object(
             {

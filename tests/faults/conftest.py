@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.small_vault import SmallVault, make_small_vault
+from tests.servers.softhsm import exit_code_of_child, hsm, hsm_bench, hsm_template
+
+__all__ = ["exit_code_of_child", "hsm", "hsm_bench", "hsm_template"]
 
 
 @pytest.fixture(scope="session")
