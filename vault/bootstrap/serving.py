@@ -20,6 +20,7 @@ from vault.api.server import Listener
 from vault.api.starting import StartingApplication
 from vault.bootstrap.attending import presence_of
 from vault.bootstrap.holding import held
+from vault.bootstrap.memory import keep_memory_private
 from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
 from vault.core.errors import UnavailableError
@@ -94,6 +95,7 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.setswitchinterval(SWITCH_SECONDS)
     start_logs(configuration)
+    keep_memory_private()
     threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
     metrics = Metrics(__version__)
     make = functools.partial(_make_application, configuration, metrics)

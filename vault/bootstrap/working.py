@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from vault import __version__
 from vault.bootstrap.attending import presence_of
 from vault.bootstrap.key_doors import administration_door
+from vault.bootstrap.memory import keep_memory_private
 from vault.bootstrap.opening import Vault, open_vault
 from vault.bootstrap.serving import scrub_for_ever
 from vault.config import Configuration
@@ -85,6 +86,7 @@ def work(
         watch = threading.Thread(target=_end_with_server, args=(server_pid, stop), name="orphan-watch")
         watch.daemon = True
         watch.start()
+    keep_memory_private()
     metrics = Metrics(__version__)
     vault = _open_patiently(configuration, metrics, stop)
     if vault is None:
