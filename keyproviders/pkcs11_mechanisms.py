@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 from pkcs11.constants import Attribute, ObjectClass
-from pkcs11.exceptions import GeneralError
+from pkcs11.exceptions import GeneralError, WrappedKeyInvalid
 from pkcs11.mechanisms import GCMParams, KeyType, Mechanism
 from pkcs11.types import Session
 
@@ -29,6 +29,7 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _BUFFER_BYTES = 256
 _KWP_BLOCK_BYTES = 8
+_FRAME_BYTES = LONGEST_BYTES + _KWP_BLOCK_BYTES
 _CANARY_BYTES = 32
 _CANARY_CONTEXT = b"strongroom/pkcs11/canary"
 
@@ -109,21 +110,19 @@ class GcmKek(_TokenKek):
         )
 
     @staticmethod
-    def takes(length: int) -> bool:
-        """Whether a key of this many bytes can be wrapped."""
-        return SHORTEST_BYTES <= length <= LONGEST_BYTES
-
-    @staticmethod
     def could_be(blob: bytes) -> bool:
         """Whether a blob has the length of one of ours."""
-        return GcmKek.takes(len(blob) - _NONCE_BYTES - _TAG_BYTES)
+        return SHORTEST_BYTES <= len(blob) - _NONCE_BYTES - _TAG_BYTES <= LONGEST_BYTES
 
 
 class KwpKek(_TokenKek):
     """Wraps with AES-256 key wrap with padding; the key to wrap is a session object for a moment.
 
-    Security: no context. SoftHSM 2.6.1 adds zeros to a key whose length is no multiple of 8 and gives them back as
-        part of the key, so only such lengths are taken.
+    SoftHSM 2.6.1 adds zeros to a key whose length is no multiple of 8, and gives them back as part of the key. So such
+    a key is wrapped in a frame of 72 bytes, longer than any key: its length, the key, zeros.
+
+    Security: no context. Which keys are framed is known from the length of the wrapped value, which the wrap
+        authenticates like the value itself.
     """
 
     algorithm = A256KWP
@@ -136,7 +135,7 @@ class KwpKek(_TokenKek):
                 Attribute.CLASS: ObjectClass.SECRET_KEY,
                 Attribute.KEY_TYPE: KeyType.GENERIC_SECRET,
                 Attribute.TOKEN: False,
-                Attribute.VALUE: plaintext.reveal(),
+                Attribute.VALUE: _framed(plaintext).reveal(),
                 **_READABLE,
             }
         )
@@ -149,9 +148,10 @@ class KwpKek(_TokenKek):
         """Return what was wrapped."""
         passing = self._unwrap_inside(blob, _READABLE)
         try:
-            return SecretBytes(passing[Attribute.VALUE])
+            opened = SecretBytes(passing[Attribute.VALUE])
         finally:
             passing.destroy()
+        return _unframed(opened)
 
     def open_inside(self, blob: bytes) -> Any:
         """Unwrap to a session object that nobody can read; the caller destroys it."""
@@ -165,14 +165,10 @@ class KwpKek(_TokenKek):
             passing.destroy()
 
     @staticmethod
-    def takes(length: int) -> bool:
-        """Whether a key of this many bytes can be wrapped."""
-        return SHORTEST_BYTES <= length <= LONGEST_BYTES and not length % _KWP_BLOCK_BYTES
-
-    @staticmethod
     def could_be(blob: bytes) -> bool:
         """Whether a blob has the length of one of ours."""
-        return KwpKek.takes(len(blob) - _KWP_BLOCK_BYTES)
+        length = len(blob) - _KWP_BLOCK_BYTES
+        return not length % _KWP_BLOCK_BYTES and SHORTEST_BYTES <= length <= _FRAME_BYTES
 
     def _wrap_inside(self, passing: Any) -> bytes:
         blob: bytes = self.handle.wrap_key(passing, mechanism=Mechanism.AES_KEY_WRAP_PAD)
@@ -188,6 +184,23 @@ class KwpKek(_TokenKek):
             capabilities=0,
             template=template,
         )
+
+
+def _framed(plaintext: SecretBytes) -> SecretBytes:
+    length = len(plaintext)
+    if not length % _KWP_BLOCK_BYTES:
+        return plaintext
+    return SecretBytes(bytes([length]) + plaintext.reveal() + bytes(_FRAME_BYTES - 1 - length))
+
+
+def _unframed(opened: SecretBytes) -> SecretBytes:
+    if len(opened) != _FRAME_BYTES:
+        return opened
+    # The frame is not named: an error's traceback must not hold key material.
+    length = opened.reveal()[0]
+    if not SHORTEST_BYTES <= length <= LONGEST_BYTES or any(opened.reveal()[1 + length :]):
+        raise WrappedKeyInvalid
+    return SecretBytes(opened.reveal()[1 : 1 + length])
 
 
 Kek: TypeAlias = GcmKek | KwpKek

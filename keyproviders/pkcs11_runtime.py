@@ -105,7 +105,7 @@ class Pkcs11KeyProvider:
 
         Raises:
             KeyProviderError: the version is unknown, retired or refused, or the token could not be asked.
-            ValueError: a plaintext was wiped, or has a length that is not wrapped.
+            ValueError: a plaintext was wiped or is not 16 to 64 bytes long; nothing was wrapped.
         """
         for item in items:
             if not SHORTEST_BYTES <= len(item.plaintext) <= LONGEST_BYTES:
@@ -114,8 +114,6 @@ class Pkcs11KeyProvider:
                 )
 
         def wrap(_: Session, kek: Kek, item: WrapItem) -> ItemResult[WrappedKey]:
-            if not kek.takes(len(item.plaintext)):
-                raise ValueError(f"{kek.algorithm} in a token wraps no key of {len(item.plaintext)} bytes")
             return _wrapped(key, version, kek, kek.wrap(item.plaintext, item.context))
 
         return self._under(key, version, items, wrap)
@@ -191,10 +189,6 @@ class Pkcs11KeyProvider:
         if isinstance(plaintext, KeyProviderError):
             return plaintext
         try:
-            if not target.takes(len(plaintext)):
-                return self._rejected(
-                    wrapped, f"{target.algorithm} in a token does not take a key of its length"
-                )
             return _wrapped(wrapped.key, to_version, target, target.wrap(plaintext, item.context))
         finally:
             plaintext.wipe()

@@ -126,7 +126,6 @@ BACKENDS = [
         {},
         binds_context=False,
         readable_keks=None,
-        wraps_lengths=(16, 24, 40, 48, 56, 64),
         prepare=_pkcs11("A256KWP"),
     ),
 ]

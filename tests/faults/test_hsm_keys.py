@@ -82,12 +82,36 @@ def test_versions_of_two_algorithms_stand_side_by_side(hsm_bench: HsmBench) -> N
     assert (capabilities.binds_context, capabilities.rewraps_inside) == (False, False)
 
 
-def test_a_kwp_key_takes_lengths_that_the_token_gives_back_alike(hsm_bench: HsmBench) -> None:
+@pytest.mark.parametrize(("length", "wrapped_bytes"), [(16, 24), (17, 80), (32, 40), (63, 80), (64, 72)])
+def test_a_kwp_key_gives_every_length_back_alike(
+    hsm_bench: HsmBench, length: int, wrapped_bytes: int
+) -> None:
     hsm_bench.administration("A256KWP").create(KEY)
+    hsm_bench.administration("A256GCM").rotate(KEY)
     provider = hsm_bench.provider()
-    with pytest.raises(ValueError, match="no key of 17 bytes"):
-        provider.wrap(KEY, 1, [WrapItem(SecretBytes(bytes(range(17))), CONTEXT)])
-    assert provider.capabilities().rewraps_inside
+    plaintext = bytes(range(length - 1)) + b"\0"
+    (made,) = provider.wrap(KEY, 1, [WrapItem(SecretBytes(plaintext), CONTEXT)])
+    assert isinstance(made, WrappedKey)
+    assert len(made.blob) == wrapped_bytes
+    assert opened(provider, made) == plaintext
+    for to_version in (1, 2):
+        (moved,) = provider.rewrap([UnwrapItem(made, CONTEXT)], to_version)
+        assert isinstance(moved, WrappedKey)
+        assert opened(provider, moved) == plaintext
+
+
+def test_a_frame_that_is_none_is_rejected(hsm_bench: HsmBench) -> None:
+    hsm_bench.administration("A256KWP").create(KEY)
+    values = [bytes(72), bytes([15]) + bytes(71), bytes([65]) + bytes(71), bytes([17]) + bytes(70) + b"x"]
+    blobs = hsm_bench.by_hand(f"""
+kek = session.get_key(label="{KEY}/v1")
+for value in {values!r}:
+    key = session.create_object({{A.CLASS: O.SECRET_KEY, A.KEY_TYPE: K.GENERIC_SECRET, A.VALUE: value, A.TOKEN: False,
+                                  A.SENSITIVE: False, A.EXTRACTABLE: True}})
+    print(kek.wrap_key(key, mechanism=M.AES_KEY_WRAP_PAD).hex())
+""")
+    for blob in map(bytes.fromhex, blobs.split()):
+        assert opened(hsm_bench.provider(), WrappedKey(KEY, 1, "A256KWP", blob)) is WrappedKeyRejectedError
 
 
 def test_data_keys_may_come_from_the_tokens_generator(hsm_bench: HsmBench) -> None:
