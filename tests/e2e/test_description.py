@@ -12,7 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import vault
-from vault.api import bulk_models, models
+from vault.api import bulk_models, key_models, models
 from vault.api.app import create_app
 from vault.bootstrap import open_vault
 from vault.config import load_configuration
@@ -287,7 +287,7 @@ def test_answers_are_what_the_models_say(api: Api, define: Callable[..., str]) -
         (models.FoundRecords, api.post(f"{records}/lookup", {"field": "email", "value": "b@example.com"})),
         (models.Collection, api.get(f"/v1/collections/{name}")),
         (models.CollectionList, api.get("/v1/collections")),
-        (models.KeyringList, api.get("/v1/keyrings")),
+        (key_models.KeyringList, api.get("/v1/keyrings")),
         (models.AuditPage, api.post("/v1/audit/search", {"collection": name})),
         (models.HealthAnswer, api.get("/healthz")),
         (models.ReadinessAnswer, api.get("/readyz")),

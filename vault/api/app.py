@@ -18,6 +18,7 @@ from vault.api.collections import collections_blueprint
 from vault.api.docs import docs_blueprint
 from vault.api.health import health_blueprint
 from vault.api.idempotency import check_key_has_effect
+from vault.api.jobs import jobs_blueprint
 from vault.api.keyrings import keyrings_blueprint
 from vault.api.measuring import Measuring
 from vault.api.metrics import metrics_blueprint
@@ -72,6 +73,7 @@ def create_app(services: Services) -> APIFlask:
         records_blueprint(services),
         collections_blueprint(services),
         keyrings_blueprint(services),
+        jobs_blueprint(services),
         audit_blueprint(services),
         health_blueprint(services),
         metrics_blueprint(metrics),

@@ -9,7 +9,7 @@ from apiflask import APIBlueprint
 from flask import Response
 
 from vault.api import answers, models
-from vault.api.bodies import read_body, read_members
+from vault.api.bodies import read_body, read_members, text_member
 from vault.api.caller import current_caller
 from vault.api.services import Services
 from vault.api.spec import Operation, describe
@@ -58,10 +58,10 @@ def collections_blueprint(services: Services) -> APIBlueprint:
         ),
     )
     def define(collection: str) -> Response:
-        body = read_members(read_body(), allowed=("schema", "settings"), required=("schema",))
+        body = read_members(read_body(), allowed=("schema", "settings", "keyring"), required=("schema",))
         settings = Settings.parse(body.get("settings", {}))
         definition, is_new = services.collections.define(
-            current_caller(), collection, body["schema"], settings
+            current_caller(), collection, body["schema"], settings, keyring=text_member(body, "keyring")
         )
         return answers.answer(_rendered(definition), 201 if is_new else 200)
 

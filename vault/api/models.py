@@ -13,11 +13,13 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """What all shapes share: a member that nobody declared is wrong."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class ProblemItem(_Model):
+class ProblemItem(Model):
     """One thing that is wrong."""
 
     pointer: str = Field(description="RFC 6901 JSON pointer; undeclared names stand as *other")
@@ -25,7 +27,7 @@ class ProblemItem(_Model):
     detail: str | None = None
 
 
-class Problem(_Model):
+class Problem(Model):
     """RFC 9457 problem details."""
 
     type: str = Field(
@@ -41,7 +43,7 @@ class Problem(_Model):
     )
 
 
-class RecordMetadata(_Model):
+class RecordMetadata(Model):
     """What is known of a record without opening it."""
 
     token: UUID
@@ -61,21 +63,21 @@ class Record(RecordMetadata):
     masked: list[str] = Field(description="JSON pointers of the fields that are masked")
 
 
-class RecordPage(_Model):
+class RecordPage(Model):
     """A page of records without their documents."""
 
     items: list[RecordMetadata]
     next_cursor: str | None
 
 
-class FoundRecords(_Model):
+class FoundRecords(Model):
     """What a look-up found; none is an empty list."""
 
     items: list[Record]
     next_cursor: str | None
 
 
-class NewRecord(_Model):
+class NewRecord(Model):
     """A document to store."""
 
     data: dict[str, Any] = Field(description="at most 1 MiB as JSON, 32 levels, 10,000 members")
@@ -83,7 +85,7 @@ class NewRecord(_Model):
     region: str | None = Field(default=None, description="for telephone numbers without +", examples=["DE"])
 
 
-class LookupRequest(_Model):
+class LookupRequest(Model):
     """A look-up by the value of an indexed field. Values never stand in a URL."""
 
     field: str
@@ -95,7 +97,7 @@ class LookupRequest(_Model):
     cursor: str | None = None
 
 
-class Erasure(_Model):
+class Erasure(Model):
     """What became of an erased record."""
 
     token: UUID
@@ -110,14 +112,14 @@ class Erasure(_Model):
     )
 
 
-class KeyVersionReference(_Model):
+class KeyVersionReference(Model):
     """A key version by name."""
 
     keyring: str
     version: int
 
 
-class CollectionSettings(_Model):
+class CollectionSettings(Model):
     """How a collection treats its records."""
 
     strict: bool = False
@@ -127,11 +129,15 @@ class CollectionSettings(_Model):
     default_region: str | None = None
 
 
-class CollectionRequest(_Model):
+class CollectionRequest(Model):
     """A record type: a JSON Schema (draft 2020-12) with x-index, x-normalize, x-mask."""
 
     json_schema: dict[str, Any] = Field(alias="schema", description="at most 64 KiB")
     settings: CollectionSettings = CollectionSettings()
+    keyring: str | None = Field(
+        default=None,
+        description="which keyring seals its records; left out: as it is, or for a new one the tenant's, or default",
+    )
 
 
 class Collection(CollectionRequest):
@@ -144,48 +150,14 @@ class Collection(CollectionRequest):
     updated_at: datetime
 
 
-class CollectionList(_Model):
+class CollectionList(Model):
     """All collections."""
 
     items: list[Collection]
     next_cursor: str | None
 
 
-class KeyVersion(_Model):
-    """One key version and how many rows need it."""
-
-    version: int
-    state: Literal["pending", "active", "deactivated", "retired", "destroyed"]
-    compromised: bool
-    provider: str
-    provider_key: str
-    provider_version: int
-    algorithm: str
-    created_at: datetime
-    records: int
-    history: int
-    stored_keys: int
-
-
-class Keyring(_Model):
-    """One keyring."""
-
-    name: str
-    provider: str
-    active_version: int
-    index_key: int
-    index_entries: int
-    versions: list[KeyVersion]
-
-
-class KeyringList(_Model):
-    """The census of all keyrings."""
-
-    items: list[Keyring]
-    next_cursor: str | None
-
-
-class Person(_Model):
+class Person(Model):
     """Whose entries to find; the value is resolved through the live index and never stored."""
 
     collection: str
@@ -194,7 +166,7 @@ class Person(_Model):
     region: str | None = None
 
 
-class AuditQuery(_Model):
+class AuditQuery(Model):
     """What to search the access log for; members left out match all."""
 
     principal: str | None = None
@@ -210,7 +182,7 @@ class AuditQuery(_Model):
     cursor: str | None = None
 
 
-class AuditEntry(_Model):
+class AuditEntry(Model):
     """One entry of the access log."""
 
     id: str
@@ -232,14 +204,14 @@ class AuditEntry(_Model):
     count: int | None
 
 
-class AuditPage(_Model):
+class AuditPage(Model):
     """Entries, newest first."""
 
     items: list[AuditEntry]
     next_cursor: str | None
 
 
-class ReadinessAnswer(_Model):
+class ReadinessAnswer(Model):
     """Whether this process can answer requests, and if not, why."""
 
     status: Literal["ready", "not-ready"]
@@ -249,13 +221,13 @@ class ReadinessAnswer(_Model):
     )
 
 
-class HealthAnswer(_Model):
+class HealthAnswer(Model):
     """The process runs."""
 
     status: Literal["ok"]
 
 
-class ReadQuery(_Model):
+class ReadQuery(Model):
     """How much of a record to show."""
 
     reveal: Literal["masked", "plain"] = "masked"
@@ -265,7 +237,7 @@ class ReadQuery(_Model):
     )
 
 
-class PageQuery(_Model):
+class PageQuery(Model):
     """Which slice of a list."""
 
     limit: int = Field(default=100, ge=1, le=1000)

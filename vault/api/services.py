@@ -12,6 +12,7 @@ from vault.core.census import Census
 from vault.core.collections import Collections
 from vault.core.erasure import Erasures
 from vault.core.idempotency import Idempotency
+from vault.core.key_requests import KeyRequests
 from vault.core.readiness import Readiness
 from vault.core.reading import Reading
 from vault.core.records import Records
@@ -25,6 +26,7 @@ class Services:
 
     Attributes:
         census: what depends on each key version.
+        key_requests: takes what is wanted of keys, and tells what became of it.
         readiness: proves that keys and store work.
         metrics: the numbers of this process; None lets the rim keep numbers of its own.
     """
@@ -37,6 +39,7 @@ class Services:
     reading: Reading
     erasures: Erasures
     census: Census
+    key_requests: KeyRequests
     audit: AuditSearch
     trail: AuditTrail
     readiness: Callable[[], Readiness]

@@ -1,5 +1,6 @@
 """The only wiring: configuration -> engine, providers, services -> application. Nothing else knows all rooms."""
 
+from vault.bootstrap.administering import init_keyring
 from vault.bootstrap.founding import create_vault, refuse_keys_that_vanish
 from vault.bootstrap.opening import Vault, assemble, open_vault, scrub, upgrade_database, vault_exists
 from vault.bootstrap.serving import (
@@ -15,6 +16,7 @@ __all__ = [
     "application_loader",
     "assemble",
     "create_vault",
+    "init_keyring",
     "listener_of",
     "only_server",
     "open_vault",

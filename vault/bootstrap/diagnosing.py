@@ -8,6 +8,8 @@ from keyproviders.registry import open_provider
 from vault.bootstrap.key_doors import provider_settings
 from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
+from vault.core.clock import system_clock
+from vault.core.key_check import KeyFinding, check_keys
 
 
 def provider_refusal(configuration: Configuration, name: str) -> str | None:
@@ -31,5 +33,20 @@ def prove_keys(configuration: Configuration) -> dict[str, Health]:
     vault = open_vault(configuration)
     try:
         return vault.keyrings.health()
+    finally:
+        vault.close()
+
+
+def examine_keys(configuration: Configuration) -> list[KeyFinding]:
+    """Open the vault and try every key.
+
+    Raises:
+        MisconfiguredError: the vault cannot be opened with these keys.
+        UnavailableError: a provider cannot be reached.
+        IntegrityError: a key row is not what the vault wrote.
+    """
+    vault = open_vault(configuration)
+    try:
+        return check_keys(vault.keyrings, vault.stores.processes.processes(), system_clock())
     finally:
         vault.close()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from keyproviders.errors import KeyNotFoundError, KeyProviderError, ProviderMisconfiguredError
-from keyproviders.interface import VersionState
-from keyproviders.registry import open_administration, open_provider
+from vault.bootstrap.administering import planned_keyring
 from vault.bootstrap.holding import held
-from vault.bootstrap.key_doors import provider_settings
 from vault.bootstrap.opening import assemble, vault_exists
 from vault.config import Configuration
 from vault.core.clock import system_clock
-from vault.core.collections import Settings
+from vault.core.collections import DEFAULT_KEYRING, Settings
 from vault.core.credentials import NewCredential
 from vault.core.default_collections import USERS_SCHEMA
 from vault.core.errors import MisconfiguredError
@@ -25,7 +23,7 @@ from vault.storage.stores import open_stores
 
 
 def create_vault(configuration: Configuration) -> NewCredential:
-    """Make a new vault: folder, KEK, database, default keyring, collection ``users``, administrator.
+    """Make a new vault: folder, KEKs, database, keyrings, collection ``users``, administrator.
 
     Raises:
         MisconfiguredError: there is one already or somebody makes one now, or something cannot be made.
@@ -42,11 +40,16 @@ def create_vault(configuration: Configuration) -> NewCredential:
                 f"There is a vault already: {configuration.database_path}. A lost administrator credential is "
                 f"replaced by: {configuration.command('init --new-credential')}"
             )
-        plan = _first_keyring(configuration)
+        plan = planned_keyring(configuration, DEFAULT_KEYRING)
         # Built beside its final name: a vault that was half made when the power went is not taken for one.
         unfinished = configuration.database_path.with_name(configuration.database_path.name + ".new")
         _remove_database(unfinished)
-        credential = _fill(unfinished, plan)
+        others = [
+            planned_keyring(configuration, name)
+            for name in configuration.settings.keyrings
+            if name != DEFAULT_KEYRING
+        ]
+        credential = _fill(unfinished, plan, others)
         unfinished.rename(configuration.database_path)
         _sync_folder(configuration.database_path.parent)
         _remove_database(unfinished)
@@ -67,37 +70,18 @@ def refuse_keys_that_vanish(configuration: Configuration) -> None:
         )
 
 
-def _first_keyring(configuration: Configuration) -> KeyringPlan:
-    section = configuration.settings.keyrings["default"]
-    kind = configuration.settings.providers[section.provider].type
-    settings = provider_settings(configuration, section.provider)
-    try:
-        try:
-            info = open_provider(kind, settings).key_info(section.key)
-        except (ProviderMisconfiguredError, KeyNotFoundError):
-            administration = open_administration(kind, settings)
-            administration.create(section.key)
-            administration.close()
-            info = open_provider(kind, settings).key_info(section.key)
-        newest = [version for version in info.versions if version.state is VersionState.ENABLED][-1]
-        return KeyringPlan(
-            name="default",
-            provider=open_provider(kind, settings),
-            provider_key=section.key,
-            provider_version=newest.version,
-            algorithm=newest.algorithm,
-        )
-    except KeyProviderError as error:
-        raise MisconfiguredError(f"Key provider '{error.provider}': {error}") from error
-
-
-def _fill(path: Path, plan: KeyringPlan) -> NewCredential:
+def _fill(path: Path, plan: KeyringPlan, others: Sequence[KeyringPlan]) -> NewCredential:
     engine = SqliteEngine(path)
     try:
         schema.upgrade(engine)
         stores = open_stores(engine)
         create_keyring(plan, ProvisioningStores(stores.keys, stores.audit), system_clock)
-        vault = assemble(engine, stores, {plan.provider.name: plan.provider})
+        providers = {each.provider.name: each.provider for each in (plan, *others)}
+        vault = assemble(engine, stores, providers)
+        for each in others:
+            place = ProvisioningStores(stores.keys, stores.audit)
+            create_keyring(each, place, system_clock, vault.services.trail)
+        vault.keyrings.load()
         credential = vault.administrators.create()
         founder = Caller(
             tenant=DEFAULT_TENANT,

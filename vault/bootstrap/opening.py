@@ -22,6 +22,7 @@ from vault.core.data_key_cache import CacheBounds
 from vault.core.erasure import Erasures
 from vault.core.errors import MisconfiguredError
 from vault.core.idempotency import Idempotency
+from vault.core.key_requests import KeyRequests
 from vault.core.keyrings import Keyrings
 from vault.core.policy import DEFAULT_TENANT
 from vault.core.provisioning import Administrators
@@ -29,6 +30,7 @@ from vault.core.readiness import prove_readiness
 from vault.core.reading import Reading
 from vault.core.record_access import RecordAccess
 from vault.core.records import Records
+from vault.core.rows import KeyringRow
 from vault.core.trail import AuditTrail
 from vault.core.verification import Verification, VerificationReport
 from vault.storage import schema
@@ -73,12 +75,15 @@ def vault_exists(configuration: Configuration) -> bool:
     return configuration.database_path.exists()
 
 
-def open_vault(configuration: Configuration, metrics: Metrics | None = None) -> Vault:
+def open_vault(
+    configuration: Configuration, metrics: Metrics | None = None, *, needs_all_keyrings: bool = True
+) -> Vault:
     """Open an existing vault and prove that its keys and schema fit.
 
     Args:
         configuration: where it is.
         metrics: counts and times what happens; None measures nothing.
+        needs_all_keyrings: refuse if a configured keyring was not made yet.
 
     Raises:
         MisconfiguredError: a sentence that says what is wrong and what to do.
@@ -92,11 +97,37 @@ def open_vault(configuration: Configuration, metrics: Metrics | None = None) -> 
         _check_upgraded(engine, configuration)
         stores = open_stores(engine)
         schema.check_indexes(engine)
-        return assemble(engine, stores, open_providers(configuration), metrics, _bounds_of(configuration))
+        vault = assemble(engine, stores, open_providers(configuration), metrics, _bounds_of(configuration))
+        if needs_all_keyrings:
+            _check_keyrings(configuration, vault.keyrings)
+        return vault  # noqa: TRY300  # else: would stand far from what it follows
     except BaseException:
         # Whoever waits for a provider tries again and again.
         engine.close()
         raise
+
+
+def _check_keyrings(configuration: Configuration, keyrings: Keyrings) -> None:
+    for name in configuration.settings.keyrings:
+        if not keyrings.has(DEFAULT_TENANT, name):
+            raise MisconfiguredError(
+                f"[keyrings.{name}] was not made yet; make it with: "
+                + configuration.command(f"keys init {name}")
+            )
+        misplaced = misplaced_keyring(configuration, keyrings.get(DEFAULT_TENANT, name).row)
+        if misplaced is not None:
+            raise misplaced
+
+
+def misplaced_keyring(configuration: Configuration, row: KeyringRow) -> MisconfiguredError | None:
+    """Why a keyring is not where the configuration says; None if it is."""
+    section = configuration.settings.keyrings[row.name]
+    if (section.provider, section.key) == (row.provider, row.provider_key):
+        return None
+    return MisconfiguredError(
+        f"[keyrings.{row.name}] names key '{section.key}' of provider '{section.provider}', and the keyring's keys are "
+        f"made as '{row.provider_key}' by '{row.provider}'. This release cannot move a keyring: put the old names back."
+    )
 
 
 def _check_upgraded(engine: SqliteEngine, configuration: Configuration) -> None:
@@ -176,7 +207,15 @@ def assemble(
         ),
         reading=reading,
         erasures=Erasures(access),
-        census=Census(stores.keys, keyrings, trail),
+        census=Census(stores.keys, keyrings, trail, processes=stores.processes, clock=clock),
+        key_requests=KeyRequests(
+            stores.rotations,
+            stores.jobs,
+            stores.processes,
+            keyrings=keyrings,
+            trail=trail,
+            clock=clock,
+        ),
         audit=AuditSearch(stores.audit, stores.records, reading, collections, keyrings, trail),
         trail=trail,
         readiness=functools.partial(prove_readiness, keyrings, stores.keys),

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collections": ("vault.cli.collections", "Show and define record types."),
     "records": ("vault.cli.records", "Store, read, find, change and erase records."),
     "audit": ("vault.cli.audit", "Show who did what, when and why."),
-    "keys": ("vault.cli.keys", "Show the keys and what depends on them."),
+    "keys": ("vault.cli.keys", "Show, make, rotate and check keys."),
     "verify": ("vault.cli.verify", "Check every stored byte; exit 3 if something is wrong."),
     "doctor": ("vault.cli.doctor", "Look at everything around the vault; exit 3 if something needs mending."),
     "database": ("vault.cli.database", "Look after the database."),

@@ -69,16 +69,22 @@ def show(connection: Connection, name: str) -> None:
     "--if-match-required/--no-if-match-required", default=None, help="Refuse writes without If-Match."
 )
 @click.option("--default-region", metavar="REGION", help="Country (DE) of phone numbers that name none.")
+@click.option("--keyring", metavar="NAME", help="The keyring that seals its records.")
 @connected
-def define(
-    connection: Connection, name: str, schema_file: IO[bytes], settings_file: IO[bytes] | None, **flags: Any
+def define(  # one for each option
+    connection: Connection,
+    name: str,
+    schema_file: IO[bytes],
+    settings_file: IO[bytes] | None,
+    keyring: str | None,
+    **flags: Any,
 ) -> None:
     """Define the record type NAME, or give it a new schema version."""
     schema = read_document(schema_file, what="the schema")
     settings = {} if settings_file is None else read_document(settings_file, what="the settings")
     settings |= {flag: value for flag, value in flags.items() if value is not None}
     with connection.open() as client:
-        defined = client.define_collection(name, schema, settings=settings or None)
+        defined = client.define_collection(name, schema, settings=settings or None, keyring=keyring)
     _print_collection(defined, as_json=connection.as_json)
 
 

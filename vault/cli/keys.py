@@ -1,27 +1,40 @@
-"""``strongroom keys``: the keyrings, their versions, and what depends on each."""
+"""``strongroom keys``: the keyrings, their versions, what depends on each, and how they come and go."""
 
 from __future__ import annotations
 
+import sys
+import time
+
 import click
 
+from vault.cli import keys_backup, keys_check, keys_init, keys_policy
 from vault.cli.connection import Connection, connected
-from vault.cli.output import print_json, print_table
+from vault.cli.failure import FAILED, Failure
+from vault.cli.output import print_fields, print_json, print_table, text_of
+from vault.client import Client, Job, KeyExposure, KeyVersion
+
+_POLL_SECONDS = 0.5
 
 
 @click.group()
 def command() -> None:
-    """Show the keys and what depends on them."""
+    """Show, make, rotate and check keys."""
+
+
+command.add_command(keys_init.command, "init")
 
 
 @command.command("list")
 @connected
 def list_keys(connection: Connection) -> None:
-    """List every key version with the number of things that need it."""
+    """List every key version with the number of things that need it, and what is in memory."""
     with connection.open() as client:
         keyrings = client.keyrings()
+        exposure = client.exposure()
     if connection.as_json:
         for keyring in keyrings:
             print_json(keyring)
+        print_json({"exposure": exposure})
         return
     print_table(
         [
@@ -39,7 +52,7 @@ def list_keys(connection: Connection) -> None:
             [
                 keyring.name,
                 version.version,
-                f"{version.state}, compromised" if version.compromised else version.state,
+                _state(version),
                 version.provider,
                 version.algorithm,
                 version.created_at,
@@ -50,4 +63,71 @@ def list_keys(connection: Connection) -> None:
             for keyring in keyrings
             for version in keyring.versions
         ],
+    )
+    click.echo(_sentence(exposure))
+
+
+@command.command()
+@click.argument("keyring")
+@click.option("--wait", "waits", is_flag=True, help="Wait until the new version is active.")
+@connected
+def rotate(connection: Connection, keyring: str, waits: bool) -> None:
+    """Ask for the next version of KEYRING; a worker with the administration door makes it.
+
+    The version is pending until every process that works on the vault has proved it, and then takes the place of the
+    active one. The one before goes on opening what it wrapped.
+    """
+    with connection.open() as client:
+        try:
+            job = client.rotate(keyring)
+        except ValueError as error:
+            raise Failure(f"{error}.") from error
+        if waits:
+            job = _wait(client, job, is_told=not connection.as_json)
+    if connection.as_json:
+        print_json(job)
+    else:
+        names = ("id", "state", "waits_for", "keyring", "key_version", "error")
+        print_fields(
+            (name.replace("_", " "), getattr(job, name)) for name in names if getattr(job, name) is not None
+        )
+    if job.state == "failed":
+        sys.exit(FAILED)
+
+
+for _name, _command in (
+    ("check", keys_check.command),
+    ("policy", keys_policy.command),
+    ("backup", keys_backup.command),
+):
+    command.add_command(_command, _name)
+
+
+def _wait(client: Client, job: Job, *, is_told: bool) -> Job:
+    told = None
+    while not job.is_over:
+        if is_told and job.waits_for not in (None, told):
+            told = job.waits_for
+            click.echo(f"waits for {text_of(told)}", err=True)
+        time.sleep(_POLL_SECONDS)
+        job = client.job(job.id)
+    return job
+
+
+def _state(version: KeyVersion) -> str:
+    words = [version.state]
+    if version.adopted_at is not None:
+        words.append("adopted")
+    if version.compromised:
+        words.append("compromised")
+    return ", ".join(words)
+
+
+def _sentence(exposure: KeyExposure) -> str:
+    if not exposure.data_keys:
+        return "No process keeps unwrapped data keys in memory."
+    number = len([process for process in exposure.processes if process.data_keys])
+    return (
+        f"{exposure.data_keys:,} unwrapped data keys are in the memory of {number} processes, until "
+        f"{text_of(exposure.until)}."
     )

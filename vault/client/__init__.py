@@ -18,6 +18,7 @@ from vault.client.errors import (
     UnexpectedAnswer,
     Violation,
 )
+from vault.client.key_results import Job, KeyExposure, Keyring, KeyVersion
 from vault.client.operations import Create, Erase, Get, Lookup, Operation, Update
 from vault.client.outcomes import BulkItem, BulkResult
 from vault.client.results import (
@@ -25,8 +26,6 @@ from vault.client.results import (
     CollectionInfo,
     CollectionSettings,
     Erasure,
-    Keyring,
-    KeyVersion,
     KeyVersionName,
     Person,
     Record,
@@ -51,6 +50,8 @@ __all__ = [
     "Get",
     "Gone",
     "InvalidRequest",
+    "Job",
+    "KeyExposure",
     "KeyVersion",
     "KeyVersionName",
     "Keyring",

@@ -12,6 +12,7 @@ from vault.client.arguments import checked_purpose
 from vault.client.batches import BatchCalls
 from vault.client.credential import checked, read_credential
 from vault.client.errors import Misconfigured, Unavailable
+from vault.client.keys import KeyCalls
 from vault.client.oversight import OversightCalls
 from vault.client.records import RecordCalls
 from vault.client.retrying import RetryPolicy
@@ -22,7 +23,7 @@ from vault.client.transport import Exchange, Transport
 DEFAULT_SERVER = "http://127.0.0.1:8420"
 
 
-class Client(RecordCalls, BatchCalls, OversightCalls):
+class Client(RecordCalls, BatchCalls, OversightCalls, KeyCalls):
     """A connection to a vault; use it as a context manager or close it.
 
     It is safe to share between threads, and to make before a process forks: each process has connections of its own.

@@ -1,4 +1,4 @@
-"""The calls about everything around records: record types, the access log, keys."""
+"""The calls about everything around records: record types and the access log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from vault.client.arguments import checked_token, collection_path, given, rfc3339
-from vault.client.results import AuditEntry, CollectionInfo, CollectionSettings, Keyring, Person
+from vault.client.results import AuditEntry, CollectionInfo, CollectionSettings, Person
 from vault.client.session import Session, read_answer
 
 
@@ -23,6 +23,7 @@ class OversightCalls:
         schema: Mapping[str, Any],
         *,
         settings: CollectionSettings | Mapping[str, Any] | None = None,
+        keyring: str | None = None,
     ) -> CollectionInfo:
         """Create a record type, or give it a new schema version; the same schema again changes nothing.
 
@@ -30,6 +31,7 @@ class OversightCalls:
             name: matches ``[a-z][a-z0-9_]*``.
             schema: JSON Schema (draft 2020-12) with ``x-index``, ``x-normalize`` and ``x-mask``.
             settings: how the collection is kept; the server's defaults if None.
+            keyring: which keyring seals its records; None leaves it as it is.
 
         Raises:
             Conflict: the records already stored do not allow this change.
@@ -39,6 +41,7 @@ class OversightCalls:
             body["settings"] = {name: getattr(settings, name) for name in CollectionSettings.__slots__}
         elif settings is not None:
             body["settings"] = dict(settings)
+        body |= given(keyring=keyring)
         answer = self._session.send("PUT", collection_path(name), body=body)
         return read_answer(answer, CollectionInfo.read, answer.document)
 
@@ -104,13 +107,4 @@ class OversightCalls:
                 "POST", "/v1/audit/search", body=body | given(cursor=cursor), reads=True
             ),
             AuditEntry.read,
-        )
-
-    def keyrings(self) -> tuple[Keyring, ...]:
-        """Return the keyrings with their versions and what depends on each."""
-        return tuple(
-            self._session.pages(
-                lambda cursor: self._session.send("GET", "/v1/keyrings", query=given(cursor=cursor)),
-                Keyring.read,
-            )
         )

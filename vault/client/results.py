@@ -27,7 +27,8 @@ def instant(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _instant_or_none(text: str | None) -> datetime | None:
+def instant_or_none(text: str | None) -> datetime | None:
+    """Read an RFC 3339 time, or the null in its place."""
     return None if text is None else instant(text)
 
 
@@ -112,7 +113,7 @@ def _metadata(document: Json, etag: str | None) -> dict[str, Any]:
         "schema_version": document["schema_version"],
         "created_at": instant(document["created_at"]),
         "updated_at": instant(document["updated_at"]),
-        "expires_at": _instant_or_none(document.get("expires_at")),
+        "expires_at": instant_or_none(document.get("expires_at")),
         "etag": etag or document.get("etag"),
     }
 
@@ -151,7 +152,7 @@ class Erasure:
             collection=document["collection"],
             state=document["state"],
             erased_at=instant(document["erased_at"]),
-            final_at=_instant_or_none(document.get("final_at")),
+            final_at=instant_or_none(document.get("final_at")),
             key_versions=tuple(
                 KeyVersionName(keyring=named["keyring"], version=named["version"])
                 for named in document["key_versions"]
@@ -277,63 +278,4 @@ class AuditEntry:
             reveal=document.get("reveal"),
             address=document.get("address"),
             count=document.get("count") or 1,
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class KeyVersion:
-    """One version of a keyring, with the number of things that need it.
-
-    Attributes:
-        version: the keyring's own counter, never reused.
-        state: ``pending``, ``active``, ``deactivated``, ``retired`` or ``destroyed``.
-        compromised: somebody may have had the key: rotate away from it.
-        records: live records whose data key it wraps.
-        history: kept earlier generations.
-        stored_keys: index and MAC keys.
-    """
-
-    version: int
-    state: str
-    compromised: bool
-    provider: str
-    algorithm: str
-    created_at: datetime
-    records: int
-    history: int
-    stored_keys: int
-
-    @classmethod
-    def read(cls, document: Json) -> Self:
-        """Build from the server's document."""
-        return cls(
-            version=document["version"],
-            state=document["state"],
-            compromised=document["compromised"],
-            provider=document["provider"],
-            algorithm=document["algorithm"],
-            created_at=instant(document["created_at"]),
-            records=document["records"],
-            history=document["history"],
-            stored_keys=document["stored_keys"],
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Keyring:
-    """A lineage of key versions, and the census of what depends on each."""
-
-    name: str
-    provider: str
-    active_version: int
-    versions: tuple[KeyVersion, ...]
-
-    @classmethod
-    def read(cls, document: Json) -> Self:
-        """Build from the server's document."""
-        return cls(
-            name=document["name"],
-            provider=document["provider"],
-            active_version=document["active_version"],
-            versions=tuple(KeyVersion.read(version) for version in document["versions"]),
         )

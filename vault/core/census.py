@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vault.audit.events import Action, Result
+from vault.core.job_ports import ProcessStore
 from vault.core.keyring_loading import Keyring
 from vault.core.keyrings import Keyrings
 from vault.core.policy import Caller, authorize
-from vault.core.ports import KeyStore
+from vault.core.ports import Clock, KeyStore
 from vault.core.rows import KeyVersionRow
 from vault.core.trail import AuditTrail, event_of
+from vault.core.vault_exposure import VaultExposure, exposure_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,24 @@ class Census:
         store: counts rows.
         keyrings: the keyrings as loaded.
         trail: where it is audited.
+        processes: what others keep in memory.
+        clock: tells the time.
     """
 
-    def __init__(self, store: KeyStore, keyrings: Keyrings, trail: AuditTrail) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        keyrings: Keyrings,
+        trail: AuditTrail,
+        *,
+        processes: ProcessStore,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._keyrings = keyrings
         self._trail = trail
+        self._processes = processes
+        self._clock = clock
 
     def take(self, caller: Caller) -> list[KeyringCensus]:
         """Count for every keyring of the caller's tenant."""
@@ -81,6 +95,15 @@ class Census:
             )
             for ring in rings
         ]
+
+    def exposure(self) -> VaultExposure:
+        """The unwrapped data keys that all live processes keep. For callers who may take the census."""
+        return exposure_of(
+            self._processes.processes(),
+            boot_id=self._trail.boot_id,
+            own=self._keyrings.exposure(),
+            now=self._clock(),
+        )
 
 
 def _ordered(ring: Keyring) -> list[KeyVersionRow]:

@@ -114,6 +114,16 @@ class Definition:
         return tuple(sorted({name if name in declared else "*other" for name in names}))
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a collection is to be."""
+
+    name: str
+    schema_json: bytes
+    settings: Settings
+    keyring: str
+
+
 class Collections:
     """Defines collections and finds their definitions.
 
@@ -172,15 +182,26 @@ class Collections:
         authorize(caller, Action.COLLECTION_READ)
         return [self.current(caller.tenant, row.name) for row in self._store.list_all(caller.tenant)]
 
-    def define(self, caller: Caller, name: str, source: Any, settings: Settings) -> tuple[Definition, bool]:
+    def define(
+        self, caller: Caller, name: str, source: Any, settings: Settings, *, keyring: str | None = None
+    ) -> tuple[Definition, bool]:
         """Create a collection or give it a new definition.
+
+        Args:
+            caller: who defines it.
+            name: the collection's.
+            source: the JSON Schema.
+            settings: how records are treated.
+            keyring: which keyring seals its records; None leaves it as it is, and takes for a new collection the one
+                that has the tenant's name, or else ``default``.
 
         Returns:
             The definition now in force, and whether the collection is new.
 
         Raises:
-            UnprocessableError: the name or the schema breaks a rule.
+            UnprocessableError: the name or the schema breaks a rule, or there is no such keyring.
             SchemaConflictError: records exist and the change is not additive.
+            ConflictError: records exist, and another keyring is to seal them.
         """
         authorize(caller, Action.COLLECTION_DEFINE)
         if _NAME.fullmatch(name) is None:
@@ -193,24 +214,41 @@ class Collections:
             previous = self.current(caller.tenant, name)
         except CollectionNotFoundError:
             previous = None
-        if previous is not None and (dump_json(previous.source), previous.settings) == (
-            schema_json,
-            settings,
-        ):
+        keyring = self._keyring_for(caller.tenant, keyring, previous)
+        if previous is not None and (
+            dump_json(previous.source),
+            previous.settings,
+            previous.row.keyring,
+        ) == (schema_json, settings, keyring):
             return previous, False
-        row = self._store_definition(caller, name, schema_json, settings, previous)
+        wanted = _Wanted(name, schema_json, settings, keyring)
+        row = self._store_definition(caller, wanted, previous)
         return Definition(row, row.schema_version, source, compiled, settings), previous is None
 
+    def _keyring_for(self, tenant: str, wanted: str | None, previous: Definition | None) -> str:
+        if wanted is not None:
+            if not self._keyrings.has(tenant, wanted):
+                raise UnprocessableError(
+                    "There is no keyring of this name; `strongroom keys init NAME` makes one on the vault's host.",
+                    code="unknown-keyring",
+                    violations=[Violation("/keyring", "unknown")],
+                )
+            return wanted
+        if previous is not None:
+            return previous.row.keyring
+        return tenant if self._keyrings.has(tenant, tenant) else DEFAULT_KEYRING
+
     def _store_definition(
-        self, caller: Caller, name: str, schema_json: bytes, settings: Settings, previous: Definition | None
+        self, caller: Caller, wanted: _Wanted, previous: Definition | None
     ) -> CollectionRow:
-        now = self._clock()
-        breaking = breaking_changes(previous.source, parse_json(schema_json)) if previous else []
+        now, name = self._clock(), wanted.name
+        breaking = breaking_changes(previous.source, parse_json(wanted.schema_json)) if previous else []
         authenticator = self._keyrings.authenticator(caller.tenant)
         row = (
             replace(
                 previous.row,
                 schema_version=previous.version + 1,
+                keyring=wanted.keyring,
                 revision=previous.row.revision + 1,
                 updated_at=now,
             )
@@ -219,7 +257,7 @@ class Collections:
                 tenant=caller.tenant,
                 name=name,
                 schema_version=1,
-                keyring=DEFAULT_KEYRING,
+                keyring=wanted.keyring,
                 revision=1,
                 created_at=now,
                 updated_at=now,
@@ -230,8 +268,8 @@ class Collections:
             tenant=caller.tenant,
             collection=name,
             version=row.schema_version,
-            schema_json=schema_json.decode(),
-            settings_json=dump_json(asdict(settings)).decode(),
+            schema_json=wanted.schema_json.decode(),
+            settings_json=dump_json(asdict(wanted.settings)).decode(),
             created_at=now,
         )
         try:
@@ -245,6 +283,12 @@ class Collections:
                 only_if_empty=bool(breaking),
             )
         except StaleWriteError as stale:
+            if stale.cause == "keyring":
+                raise ConflictError(
+                    "The collection holds records, which its keyring seals. Until they can be migrated, only an empty "
+                    "collection can get another one.",
+                    code="keyring-in-use",
+                ) from stale
             if stale.cause == "schema":
                 raise SchemaConflictError(
                     "The collection holds records, and this change would not fit them. Until rotation can carry "

@@ -58,8 +58,16 @@ class ProvisioningStores:
     audit: AuditStore
 
 
-def create_keyring(plan: KeyringPlan, stores: ProvisioningStores, clock: Clock) -> None:
+def create_keyring(
+    plan: KeyringPlan, stores: ProvisioningStores, clock: Clock, trail: AuditTrail | None = None
+) -> None:
     """Create a keyring with one active version, a MAC key and an index key, in one transaction.
+
+    Args:
+        plan: what it is made over.
+        stores: where it goes.
+        clock: tells the time.
+        trail: where it is audited; None for the first keyring of a vault, whose own MAC key signs its entry.
 
     Raises:
         KeyProviderError: the provider did not wrap; nothing was written.
@@ -69,7 +77,12 @@ def create_keyring(plan: KeyringPlan, stores: ProvisioningStores, clock: Clock) 
     mac_key, mac_row = _new_stored_key(plan, KeyPurpose.MAC, key_id=first_id, now=now)
     _, index_row = _new_stored_key(plan, KeyPurpose.INDEX, key_id=first_id + 1, now=now)
     authenticator = RowAuthenticator({mac_row.key_id: mac_key}, mac_row.key_id)
-    trail = AuditTrail(stores.audit, lambda: authenticator, clock)
+    event = AuditEvent(
+        action=Action.KEYRING_CREATE, result=Result.DONE, tenant=DEFAULT_TENANT, reason=plan.name
+    )
+    if trail is None:
+        event = AuditEvent(action=Action.VAULT_INIT, result=Result.DONE, tenant=DEFAULT_TENANT)
+        trail = AuditTrail(stores.audit, lambda: authenticator, clock)
     keyring = KeyringRow(
         tenant=DEFAULT_TENANT,
         name=plan.name,
@@ -94,7 +107,7 @@ def create_keyring(plan: KeyringPlan, stores: ProvisioningStores, clock: Clock) 
         authenticator.sign(keyring),
         authenticator.sign(version),
         [authenticator.sign(mac_row), authenticator.sign(index_row)],
-        trail.entry(AuditEvent(action=Action.VAULT_INIT, result=Result.DONE, tenant=DEFAULT_TENANT)),
+        trail.entry(event),
     )
 
 
