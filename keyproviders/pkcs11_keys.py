@@ -6,12 +6,14 @@ administrator, says up to which version the key is retired and which number was 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.exceptions import RandomNoRNG
 from pkcs11.types import Session
 
 from keyproviders.errors import (
@@ -122,8 +124,12 @@ class TokenKeys:
         return self._recent_record(key)
 
     def record_objects(self, key: str) -> list[Any]:
-        """Return the data objects that hold a key's record: one, or for a moment two."""
-        return self._search({Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: record_label(key)})
+        """Return the data objects that hold a key's record: none, one, or for a moment two.
+
+        Without proof of the login, which costs a session object each second: a record that is not seen for lack of a
+        login does no harm, because no key can be used then, and a login that is mended reads the record again.
+        """
+        return self._look({Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: record_label(key)})
 
     def info(self, key: str) -> ItemResult[KeyInfo]:
         """Read all versions of a key from the token, each one checked."""
@@ -168,12 +174,17 @@ class TokenKeys:
         return found[0]
 
     def _search(self, wanted: dict[Attribute, Any]) -> list[Any]:
-        # Before: a search on a dead session is noisy in python-pkcs11. After: nothing found must mean nothing there.
         self._prove_login()
-        found = list(self._session.get_objects({Attribute.TOKEN: True, **wanted}))
+        found = self._look(wanted)
         if not found:
-            self._prove_login()
+            self._prove_login()  # nothing found must mean nothing there
         return found
+
+    def _look(self, wanted: dict[Attribute, Any]) -> list[Any]:
+        # A search on a dead session is noisy in python-pkcs11, and this is the cheapest question that fails quietly.
+        with contextlib.suppress(RandomNoRNG):
+            self._session.generate_random(8)
+        return list(self._session.get_objects({Attribute.TOKEN: True, **wanted}))
 
     def _recent_record(self, key: str) -> ItemResult[KeyRecord]:
         known = self._records.get(key)
