@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
-from keyproviders.errors import KeyProviderError
+from keyproviders.errors import KeyProviderError, ProviderMisconfiguredError
 from keyproviders.interface import (
     DataKey,
     ItemResult,
@@ -146,7 +146,7 @@ class Bench:
         administration = self.administration()
         try:
             self.first_version = administration.create(self.key)
-        except KeyProviderError:
+        except ProviderMisconfiguredError:
             self.first_version = administration.rotate(self.key)
 
     def versions(self, provider: KeyProvider, count: int) -> list[int]:
