@@ -44,13 +44,7 @@ _ANSWERED = {
 _SAYS_SOMETHING = _ANSWERED - {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 _LONGEST_WAIT_SECONDS = 3600.0
 # How a kept connection shows that its other end is gone. http.client's RemoteDisconnected is a ConnectionResetError.
-_CUT_OFF = (
-    ConnectionResetError,
-    ConnectionAbortedError,
-    BrokenPipeError,
-    ssl.SSLEOFError,
-    ssl.SSLZeroReturnError,
-)
+_CUT_OFF = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 # TLS answers that no waiting mends. All others (a peer that goes away in the handshake) may pass.
 _LASTING_TLS_REASONS = (
     "WRONG_VERSION_NUMBER",
@@ -174,7 +168,8 @@ class TransitWire:
 
     def _lost(self, error: Exception) -> KeyProviderError | None:
         causes = list(_causes(error))
-        reasons = [getattr(each, "reason", None) or "" for each in causes if isinstance(each, ssl.SSLError)]
+        of_tls = [each for each in causes if isinstance(each, ssl.SSLError)]
+        reasons = [each.reason for each in of_tls if getattr(each, "library", None) == "SSL" and each.reason]
         if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
             return self._misconfigured(
                 "shows a TLS certificate that is not trusted for this address; set ca to the CA that signed it"
@@ -183,7 +178,9 @@ class TransitWire:
             return self._misconfigured(
                 f"does not come to terms with us in TLS ({', '.join(reasons)}); check url and client_certificate"
             )
-        if any(isinstance(each, _CUT_OFF) for each in causes):
+        # Another library in this process that uses OpenSSL may leave an error behind in the thread (SoftHSM does, when
+        # it is initialised), and Python takes it for one of the connection at hand. So no other TLS error is final.
+        if of_tls or any(isinstance(each, _CUT_OFF) for each in causes):
             return None
         if any(isinstance(each, ConnectionRefusedError) for each in causes):
             return self._unavailable("refuses connections; is the server running at url?")

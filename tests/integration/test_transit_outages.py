@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _ssl
 import base64
+import ctypes
 import os
 import signal
 import traceback
@@ -113,6 +115,21 @@ def test_a_silent_server_is_given_up(own: TransitBench) -> None:
     finally:
         os.kill(own.server.pid, signal.SIGCONT)
     assert unwraps(provider, canary)
+
+
+def test_an_openssl_error_of_another_library_is_not_ours(shared: TransitBench) -> None:
+    """As SoftHSM leaves one in the thread that initialises it, when keyrings of both kinds are in one server."""
+    try:
+        openssl = ctypes.CDLL(_ssl.__file__)
+        leave = (openssl.ERR_new, openssl.ERR_set_error)
+    except (AttributeError, OSError):
+        pytest.skip("this Python has its OpenSSL inside")
+    provider = shared.provider(shared.role(PolicyKind.RUNTIME))
+    canary = wrapped_by(provider)
+    for _ in range(5):
+        leave[0]()
+        leave[1](38, 116, None)  # "no such engine"
+        assert unwraps(provider, canary)
 
 
 def test_a_rate_limit_is_told_apart(own: TransitBench) -> None:

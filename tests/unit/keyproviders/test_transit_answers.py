@@ -349,6 +349,7 @@ def lost(cause: Exception) -> exceptions.ConnectionError:
         ConnectionResetError(errno.ECONNRESET, "reset"),
         BrokenPipeError(errno.EPIPE, "pipe"),
         ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        ssl.SSLError(1, "[ENGINE: NO_SUCH_ENGINE] no such engine"),
     ],
 )
 def test_a_dead_connection_is_replaced_once(tmp_path: Path, cause: Exception) -> None:
