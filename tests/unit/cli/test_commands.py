@@ -98,6 +98,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "define_collection": lambda: COLLECTION,
     "audit": lambda: iter([ENTRY] * 3),
     "keyrings": lambda: (KEYRING,),
+    "exposure": lambda: public.KeyExposure(data_keys=0, until=None),
 }
 
 
@@ -451,8 +452,8 @@ def test_definitions_take_flags_before_the_file(fake: FakeClient, tmp_path: Path
     run(*schema)
     run(*schema, "--settings", str(tmp_path / "settings"), "--strict", "--default-region", "DE")
     assert [settings for _, _, settings in fake.calls] == [
-        {"settings": None},
-        {"settings": {"strict": True, "history": 1, "default_region": "DE"}},
+        {"settings": None, "keyring": None},
+        {"settings": {"strict": True, "history": 1, "default_region": "DE"}, "keyring": None},
     ]
     assert fake.calls[0][1] == ("users", {"type": "object"})
 
