@@ -29,6 +29,7 @@ from tests.faults.small_vault import (
     say,
     store,
 )
+from tests.two_keyrings import Keys
 from vault import bootstrap
 from vault.bootstrap import Vault, founding
 from vault.config import load_configuration
@@ -39,6 +40,7 @@ from vault.core.errors import UnavailableError, VaultError
 from vault.core.ports import Page
 from vault.core.reading import Lookup
 from vault.core.releases import View
+from vault.rotation.job import Job, lease_end, standing_job
 from vault.storage.sqlite import _Connection
 
 DUNCE: dict[str, Any] = {"email": "dunce@example.org", "city": "Rome", "note": "n" * 9_000}
@@ -173,6 +175,63 @@ def refuse_earlier(vault: Vault) -> None:
     tally(vault, system_clock() // MINUTE - 5)
 
 
+def keys_of(vault: Vault, made: SmallVault) -> Keys:
+    return Keys(made.configuration, vault)
+
+
+def version_states(vault: Vault) -> list[str]:
+    return [row.state for row in vault.stores.keys.key_versions()]
+
+
+def ask_for_rotation(vault: Vault) -> None:
+    vault.services.key_requests.rotate(CALLER, "default")
+
+
+def made_pending(vault: Vault, made: SmallVault) -> bool:
+    # Whatever was cut off before: the provider has one new version, and no second one was made.
+    states = version_states(vault)
+    assert states in (["active"], ["active", "pending"])
+    in_provider = keys_of(vault, made).in_provider()
+    assert in_provider == [1, 2] or (states == ["active"] and in_provider == [1])
+    return states == ["active", "pending"]
+
+
+def activated(vault: Vault, _made: SmallVault) -> bool:
+    states = version_states(vault)
+    assert states in (["active", "pending"], ["deactivated", "active"])
+    (job,) = [row for row in vault.stores.jobs.jobs() if row.operation == "rotate"]
+    assert job.state == ("done" if states[1] == "active" else "running")
+    return states[1] == "active"
+
+
+def prepare_pending(vault: Vault) -> None:
+    # The engine knows the folder; the configuration of these vaults is all defaults.
+    made = load_configuration(None, vault.engine.path.parent)
+    ask_for_rotation(vault)
+    Keys(made, vault).make()
+
+
+def do_batch(vault: Vault, made: SmallVault, job: Job) -> None:
+    """One batch of a job, whatever a try before has left of its lease."""
+    with made.tampering() as connection:
+        connection.execute("DELETE FROM job_lease")
+    now = system_clock()
+    turn = vault.stores.jobs.take(
+        standing_job(job, now), owner=vault.services.trail.boot_id, now=now, until=lease_end(now)
+    )
+    assert turn is not None
+    job.step(turn)
+
+
+def requests_of(vault: Vault) -> list[str]:
+    return [row.name for row in vault.stores.jobs.jobs() if row.operation == "rotate"]
+
+
+def asked(vault: Vault, _made: SmallVault) -> bool:
+    assert len(requests_of(vault)) <= 1
+    return bool(requests_of(vault))
+
+
 WIDER = PEOPLE_SCHEMA | {"properties": PEOPLE_SCHEMA["properties"] | {"age": {"type": "integer"}}}
 never = lambda _vault, _made: False  # noqa: E731
 
@@ -206,6 +265,17 @@ OPERATIONS = {
     ),
     "take the census": Operation(lambda vault, _: vault.services.census.take(CALLER), never, shows_data=True),
     "refuse": Operation(refuse, never, prepare=refuse_earlier),
+    "ask for a rotation": Operation(lambda vault, _: ask_for_rotation(vault), asked),
+    "make a key version": Operation(
+        lambda vault, made: do_batch(vault, made, keys_of(vault, made).maker()),
+        made_pending,
+        prepare=ask_for_rotation,
+    ),
+    "activate a key version": Operation(
+        lambda vault, made: do_batch(vault, made, keys_of(vault, made).activator()),
+        activated,
+        prepare=prepare_pending,
+    ),
     "replace the credential": Operation(
         lambda vault, _: vault.administrators.replace(),
         lambda vault, _: sum(1 for row in vault.stores.inspector.rows(credential_rows())) == 2,

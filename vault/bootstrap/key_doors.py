@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 
 from keyproviders.errors import KeyProviderError
@@ -17,6 +17,7 @@ from vault.core.data_key_cache import CacheBounds
 from vault.core.data_keys import DataKeys
 from vault.core.errors import MisconfiguredError
 from vault.core.key_calls import GuardedProvider
+from vault.core.keyring_loading import error_for
 from vault.telemetry.logs import event_logger
 from vault.telemetry.metrics import Metrics
 from vault.telemetry.providers import MeteredProvider
@@ -24,18 +25,24 @@ from vault.telemetry.providers import MeteredProvider
 log = event_logger("strongroom.keys")
 
 
-def open_providers(configuration: Configuration) -> dict[str, KeyProvider]:
-    """Open the run-time door of every configured provider.
+def open_providers(
+    configuration: Configuration, only: Container[str] | None = None
+) -> dict[str, KeyProvider]:
+    """Open the run-time door of every configured provider, or of those that are meant.
 
     Raises:
         MisconfiguredError: names the provider, and says what to do.
+        UnavailableError: a provider cannot be opened just now.
     """
     try:
         return {
             name: open_provider(section.type, provider_settings(configuration, name))
             for name, section in configuration.settings.providers.items()
+            if only is None or name in only
         }
     except KeyProviderError as error:
+        if error.try_later:
+            raise error_for(error, where=f"provider {error.provider}") from error
         raise MisconfiguredError(f"Key provider '{error.provider}': {error}") from error
 
 

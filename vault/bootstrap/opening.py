@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyproviders.interface import KeyProvider
@@ -83,7 +83,8 @@ def open_vault(
     Args:
         configuration: where it is.
         metrics: counts and times what happens; None measures nothing.
-        needs_all_keyrings: refuse if a configured keyring was not made yet.
+        needs_all_keyrings: refuse if a configured keyring was not made yet; otherwise only those providers are opened
+            that the others need.
 
     Raises:
         MisconfiguredError: a sentence that says what is wrong and what to do.
@@ -97,24 +98,27 @@ def open_vault(
         _check_upgraded(engine, configuration)
         stores = open_stores(engine)
         schema.check_indexes(engine)
-        vault = assemble(engine, stores, open_providers(configuration), metrics, _bounds_of(configuration))
+        needed = None if needs_all_keyrings else {row.provider for row in stores.keys.key_versions()}
         if needs_all_keyrings:
-            _check_keyrings(configuration, vault.keyrings)
-        return vault  # noqa: TRY300  # else: would stand far from what it follows
+            # Before the providers: one whose first key is still to be made may not even open.
+            _check_keyrings(configuration, stores.keys.keyrings())
+        providers = open_providers(configuration, needed)
+        return assemble(engine, stores, providers, metrics, _bounds_of(configuration))
     except BaseException:
         # Whoever waits for a provider tries again and again.
         engine.close()
         raise
 
 
-def _check_keyrings(configuration: Configuration, keyrings: Keyrings) -> None:
-    for name in configuration.settings.keyrings:
-        if not keyrings.has(DEFAULT_TENANT, name):
+def _check_keyrings(configuration: Configuration, rows: Sequence[KeyringRow]) -> None:
+    made = {row.name: row for row in rows if row.tenant == DEFAULT_TENANT}
+    for name in configuration.settings.keyrings if made else ():
+        if name not in made:
             raise MisconfiguredError(
                 f"[keyrings.{name}] was not made yet; make it with: "
                 + configuration.command(f"keys init {name}")
             )
-        misplaced = misplaced_keyring(configuration, keyrings.get(DEFAULT_TENANT, name).row)
+        misplaced = misplaced_keyring(configuration, made[name])
         if misplaced is not None:
             raise misplaced
 

@@ -153,7 +153,9 @@ class KeyRequests:
             requested_by=caller.principal,
         )
         event = event_of(caller, Action.KEYRING_ROTATE, Result.DONE, reason=keyring)
-        return self._shown(self._rotations.request(job, self._trail.entry(event)))
+        # Asked before the commit: after it, nothing may fail any more.
+        alive = self._alive()
+        return _shown(self._rotations.request(job, self._trail.entry(event)), alive)
 
     def job(self, caller: Caller, name: str) -> ShownJob:
         """One job.
@@ -171,26 +173,29 @@ class KeyRequests:
         authorize(caller, Action.JOB_READ)
         rows = [row for row in self._jobs.jobs() if row.tenant in {caller.tenant, EVERY_TENANT}]
         rows.sort(key=lambda row: (row.created_at, row.name))
-        return [self._shown(row) for row in rows]
-
-    def _shown(self, row: JobRow) -> ShownJob:
-        return ShownJob(row, self._obstacle(row))
-
-    def _obstacle(self, row: JobRow) -> str | None:
-        if row.state == JobState.WAITING:
-            if any(process.administers for process in self._alive()):
-                return "its turn at a worker with the administration door"
-            return "a worker with the administration door: strongroom worker --admin"
-        if row.state != JobState.RUNNING or row.keyring is None or row.key_version is None:
-            return None
-        name = proof_name(row.tenant, row.keyring, row.key_version)
-        silent = [process for process in self._alive() if not process.has_proved(name)]
-        if not silent:
-            return "a worker that activates the version"
-        return f"processes that have not proved version {row.key_version} yet: " + ", ".join(
-            f"{process.role} {process.pid} on {process.host}" for process in silent
-        )
+        alive = self._alive()
+        return [_shown(row, alive) for row in rows]
 
     def _alive(self) -> list[ProcessRow]:
         now = self._clock()
         return [process for process in self._processes.processes() if process.is_alive(now)]
+
+
+def _shown(row: JobRow, alive: list[ProcessRow]) -> ShownJob:
+    return ShownJob(row, _obstacle(row, alive))
+
+
+def _obstacle(row: JobRow, alive: list[ProcessRow]) -> str | None:
+    if row.state == JobState.WAITING:
+        if any(process.administers for process in alive):
+            return "its turn at a worker with the administration door"
+        return "a worker with the administration door: strongroom worker --admin"
+    if row.state != JobState.RUNNING or row.keyring is None or row.key_version is None:
+        return None
+    name = proof_name(row.tenant, row.keyring, row.key_version)
+    silent = [process for process in alive if not process.has_proved(name)]
+    if not silent:
+        return "a worker that activates the version"
+    return f"processes that have not proved version {row.key_version} yet: " + ", ".join(
+        f"{process.role} {process.pid} on {process.host}" for process in silent
+    )

@@ -81,7 +81,6 @@ class ActivateKeyVersions:
             progress=progress_at(now),
         )
         seconds = time.monotonic() - started
-        self._keyrings.load()
         _log.info("key-version-activated", keyring=pending.keyring, version=pending.version)
         return Step(following, 1, 0, seconds, is_more=len(ready) > 1)
 

@@ -88,7 +88,6 @@ class MakeKeyVersions:
                 following = self._adopt(place, following)
         seconds = time.monotonic() - started
         done = following.job.done - turn.job.done
-        self._keyrings.load()
         return Step(following, done, 0, seconds, is_more=len(requests) > 1)
 
     def _carry_out(self, request: JobRow, turn: Turn) -> Turn:
@@ -162,6 +161,7 @@ class MakeKeyVersions:
 
     def _look(self) -> list[tuple[str, str]]:
         """Keyrings whose provider has versions that they do not know, and that wait for none."""
+        self._keyrings.load()
         found = []
         for ring in self._keyrings.all():
             if pending_of(ring) is not None:
