@@ -40,7 +40,7 @@ _STATES = {
     "PendingDeletion": "KMSInvalidStateException",
     "Unavailable": "KMSInvalidStateException",
 }
-_SLOW_SECONDS = 3.0
+_SLOW_SECONDS = 4.0
 _KEY_ID_CHARACTERS = 36  # moto puts the id of the key before each ciphertext
 Start = Callable[..., Any]
 
