@@ -38,6 +38,7 @@ from vault.core.clock import MINUTE, system_clock
 from vault.core.collections import Settings
 from vault.core.errors import UnavailableError, VaultError
 from vault.core.ports import Page
+from vault.core.provisioning import KeyringPlan, ProvisioningStores, create_keyring
 from vault.core.reading import Lookup
 from vault.core.releases import View
 from vault.rotation.job import Job, lease_end, standing_job
@@ -223,6 +224,13 @@ def do_batch(vault: Vault, made: SmallVault, job: Job) -> None:
     job.step(turn)
 
 
+def add_keyring(vault: Vault) -> None:
+    provider = vault.keyrings._providers["disk"]
+    plan = KeyringPlan("hr", provider, "records", provider_version=1, algorithm="A256KWP")
+    stores = ProvisioningStores(vault.stores.keys, vault.stores.audit)
+    create_keyring(plan, stores, system_clock, vault.services.trail)
+
+
 def requests_of(vault: Vault) -> list[str]:
     return [row.name for row in vault.stores.jobs.jobs() if row.operation == "rotate"]
 
@@ -265,6 +273,10 @@ OPERATIONS = {
     ),
     "take the census": Operation(lambda vault, _: vault.services.census.take(CALLER), never, shows_data=True),
     "refuse": Operation(refuse, never, prepare=refuse_earlier),
+    "add a keyring": Operation(
+        lambda vault, _: add_keyring(vault),
+        lambda vault, _: "hr" in [row.name for row in vault.stores.keys.keyrings()],
+    ),
     "ask for a rotation": Operation(lambda vault, _: ask_for_rotation(vault), asked),
     "make a key version": Operation(
         lambda vault, made: do_batch(vault, made, keys_of(vault, made).maker()),
