@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keyproviders.interface import HealthStatus
+from keyproviders.errors import KeyProviderError
+from keyproviders.health import HealthStatus, status_of
 from vault.bootstrap.diagnosing import prove_keys, provider_refusal
 from vault.cli.doctor.findings import Code, Finding, Patient, fine
 from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
@@ -33,11 +34,7 @@ def check(patient: Patient) -> list[Finding]:
     try:
         proofs = prove_keys(patient.configuration)
     except UnavailableError as error:
-        return [
-            Finding(
-                CHECK, Code.PROVIDER_NOT_READY, f"{error.detail} ({error.code})", patient.command("doctor")
-            )
-        ]
+        return [Finding(CHECK, Code.PROVIDER_NOT_READY, _reason(error), patient.command("doctor"))]
     except IntegrityError as error:
         return [
             Finding(
@@ -59,3 +56,10 @@ def check(patient: Patient) -> list[Finding]:
     idle = sorted(patient.configuration.settings.providers.keys() - proofs.keys())
     found += [fine(CHECK, f"provider {name} can be opened and is not in use") for name in idle]
     return found
+
+
+def _reason(error: UnavailableError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, KeyProviderError):
+        return f"Key provider '{cause.provider}' is {status_of(cause)}: {cause}"
+    return f"{error.detail} ({error.code})"
