@@ -20,6 +20,7 @@ import pytest
 
 from tests.two_keyrings import CALLER
 from vault import bootstrap
+from vault.api import key_models
 from vault.config import load_configuration
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def test_the_embedded_default_rotates_while_clients_write(
             asked = api.post("/v1/keyrings/default/rotate")
             job = asked.gives(202)
             assert asked.headers["Location"] == f"/v1/jobs/{job['id']}"
+            key_models.Job.model_validate(job)
             assert (job["operation"], job["keyring"], job["requested_by"]) == ("rotate", "default", "admin")
             done = over(api, asked.headers["Location"])
             assert (done["state"], done["key_version"], done["error"]) == ("done", version, None)

@@ -30,11 +30,10 @@ def list_keys(connection: Connection) -> None:
     """List every key version with the number of things that need it, and what is in memory."""
     with connection.open() as client:
         keyrings = client.keyrings()
-        exposure = client.exposure()
-    if connection.as_json:
+        exposure = None if connection.as_json else client.exposure()
+    if exposure is None:
         for keyring in keyrings:
             print_json(keyring)
-        print_json({"exposure": exposure})
         return
     print_table(
         [
