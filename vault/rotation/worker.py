@@ -16,8 +16,8 @@ from vault.telemetry.traces import places_of
 
 LEAST_PAUSE_SECONDS = 0.005
 """The shortest pause after a batch."""
-_MOST_WAIT_SECONDS = 1.0
-"""How long the loop sleeps at a time: a clock that jumps must not make it sleep for hours."""
+_SOON_SECONDS = 30.0
+"""When a job that could not go on, or that another worker has, is tried again, however long the interval is."""
 
 _log = event_logger("strongroom.worker")
 
@@ -80,7 +80,7 @@ class Worker:
         owner: the boot id of this process.
         clock: tells the time for leases.
         meter: counts.
-        interval_seconds: how long a job rests when nothing waits, or when it cannot go on.
+        interval_seconds: how long a job rests when nothing waits.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Worker:
                     stop.wait(self._try_batch(bench))
             next_at = min(bench.rests_until for bench in self._benches)
             if next_at > time.monotonic():
-                stop.wait(min(next_at - time.monotonic(), _MOST_WAIT_SECONDS))
+                stop.wait(max(0.0, next_at - time.monotonic()))
         self._let_go()
 
     def run_once(self, stop: Stop) -> list[Outcome]:
@@ -142,10 +142,12 @@ class Worker:
         """Do a batch if there is one to do; whatever goes wrong, the other jobs go on. Returns how long to pause."""
         try:
             if bench.turn is None:
-                if bench.job.is_waiting():
-                    bench.turn = self._take(bench.job)
-                if bench.turn is None:
+                if not bench.job.is_waiting():
                     bench.rest(self._interval_seconds)
+                    return 0.0
+                bench.turn = self._take(bench.job)
+                if bench.turn is None:
+                    bench.rest(min(self._interval_seconds, _SOON_SECONDS))
                     return 0.0
             step = self._batch(bench, bench.turn)
             if not step.is_more:
@@ -164,7 +166,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001  # the worker loop: one job's fault must not end the others
             _log.critical("job-failed", job=bench.job.name, code="unexpected", places=places_of(error))
             bench.turn = None
-        bench.rest(self._interval_seconds)
+        bench.rest(min(self._interval_seconds, _SOON_SECONDS))
         return 0.0
 
     def _take(self, job: Job) -> Turn | None:

@@ -367,3 +367,19 @@ def test_a_walk_goes_on_where_a_killed_worker_left_it(real_jobs: JobStore, meter
     assert first.seen + second.seen == list(range(1, 1_001))
     (row,) = real_jobs.jobs()
     assert row.position == 1_000
+
+
+def test_after_trouble_it_is_tried_again_soon_however_long_the_interval(
+    make: Callable[..., Worker], jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(worker._Bench, "rest", lambda _bench, seconds: rests.append(seconds))
+    jobs.held = {"b"}
+
+    make(
+        Script("a", jobs, [0.0], trouble=UnavailableError("gone")),
+        Script("b", jobs, [0.0]),
+        Script("c", jobs),
+    ).run(Stop(after=3))
+
+    assert rests == [30.0, 30.0, 1000]
