@@ -106,6 +106,8 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     Finalize(None, presence.leave, exitpriority=0)
     threading.Thread(target=scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
     threading.Thread(target=_end_with_server, args=(server_pid,), name="orphan-watch", daemon=True).start()
+    if not metrics.is_counted:
+        log.warning("metrics-not-counted", pid=os.getpid())
     log.info("worker-started", pid=os.getpid(), release=__version__)
     return create_app(vault.services)
 
