@@ -280,6 +280,7 @@ def test_a_file_that_cannot_be_imported_changes_nothing(
         (["--key", "email"], 2, "--tokens"),
         (["--format", "jsonl", "--map", "a=b"], 2, "lines of JSON have none"),
         (["--dry-run", "--tokens", "t"], 2, "dry run"),
+        (["--tokens", "t", "--refused", "t"], 2, "files of their own"),
         (["--tokens", "/nowhere/at/all/t.csv"], 1, "No such file"),
     ],
 )
