@@ -47,7 +47,9 @@ class Output:
         except OSError as error:
             self.close()
             raise unwritable(path, error) from error
-        if length == 0 and heading:
+        if length == 0:
+            # Its name has to last as long as the state that speaks of it.
+            sync_folder(path)
             self.append([heading])
 
     @property
