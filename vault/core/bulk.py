@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from vault.audit.events import Action, Result
 from vault.core.batches import Batch, BatchRefusedError, Outcome, Refusal
-from vault.core.bulk_plan import PlannedBatch, Planner, Step, result_of
+from vault.core.bulk_items import Step, result_of
+from vault.core.bulk_plan import PlannedBatch, Planner
 from vault.core.bulk_results import (
     BulkResult,
     Found,
