@@ -16,6 +16,7 @@ import urllib3
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
+import vault
 from vault.telemetry.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def test_what_all_workers_did_is_summed(own_server: Server) -> None:
     assert grown("strongroom_database_wait_seconds_count") >= many
     assert grown("strongroom_database_transaction_seconds_count", kind="write") >= many
     assert after[IN_PROGRESS, frozenset()] == 1
-    assert after["strongroom_info", frozenset({("version", "0.1.0")})] == 1
+    assert after["strongroom_info", frozenset({("version", vault.__version__)})] == 1
 
 
 def test_every_name_and_label_is_one_that_is_documented(own_server: Server) -> None:
