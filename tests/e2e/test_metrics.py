@@ -154,6 +154,7 @@ def test_a_worker_that_is_killed_leaves_right_numbers(own_server: Server) -> Non
     create_over_new_connections(server, 20)
     assert requests(server, "POST", 201) == before + 20
     assert busy not in workers(server)
+    assert '"event":"worker-exited"' in server.log
 
 
 def is_answering(server: Server) -> bool:
@@ -161,6 +162,14 @@ def is_answering(server: Server) -> bool:
         return server.api.get("/healthz").status == 200
     except urllib3.exceptions.HTTPError:
         return False
+
+
+def test_the_background_worker_is_in_the_sum(own_server: Server) -> None:
+    def looked() -> float:
+        return number(own_server, "strongroom_job_last_success_timestamp_seconds", job="expire")
+
+    wait_until(lambda: looked() > 0, "the job that expires records has looked")
+    assert abs(looked() - time.time()) < 300
 
 
 def test_no_credential_is_asked_for_and_none_is_looked_at(

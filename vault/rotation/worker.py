@@ -143,6 +143,7 @@ class Worker:
         try:
             if bench.turn is None:
                 if not bench.job.is_waiting():
+                    self._meter.nothing_waits(bench.job.name)
                     bench.rest(self._interval_seconds)
                     return 0.0
                 bench.turn = self._take(bench.job)

@@ -182,13 +182,15 @@ class Metrics:
         """Note a request that was refused because the access log could not be written."""
         self._of("strongroom_audit_failures_total").inc()
 
-    def job_batch(self, job: str, rows_done: int, rows_failed: int, seconds: float, *, ended: float) -> None:
-        """Note one batch of a job; ``ended`` is Unix time."""
+    def job_batch(self, job: str, rows_done: int, rows_failed: int, seconds: float) -> None:
+        """Note one batch of a job."""
         self._of("strongroom_job_rows_total", job, "done").inc(rows_done)
         self._of("strongroom_job_rows_total", job, "failed").inc(rows_failed)
         self._of("strongroom_job_batch_seconds", job).observe(seconds)
-        if not rows_failed:
-            self._of("strongroom_job_last_success_timestamp_seconds", job).set(ended)
+
+    def job_succeeded(self, job: str, moment: float) -> None:
+        """Note when a job did all that it found, in Unix time."""
+        self._of("strongroom_job_last_success_timestamp_seconds", job).set(moment)
 
     def _made(self, name: str, described: Description) -> Any:
         # What is read from several processes must not be read from this one once more.

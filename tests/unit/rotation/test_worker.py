@@ -102,10 +102,14 @@ class Stop:
 class Meter:
     def __init__(self) -> None:
         self.batches: list[tuple[str, int, int]] = []
+        self.idle: list[str] = []
 
     def batch(self, job: str, rows_done: int, rows_failed: int, seconds: float) -> None:
         assert seconds >= 0
         self.batches.append((job, rows_done, rows_failed))
+
+    def nothing_waits(self, job: str) -> None:
+        self.idle.append(job)
 
 
 @pytest.fixture
@@ -136,10 +140,15 @@ def test_it_pauses_as_long_as_the_last_commit_took(make: Callable[..., Worker], 
     assert stop.waits[:3] == [0.2, worker.LEAST_PAUSE_SECONDS, 3.0]
 
 
-def test_while_nothing_waits_nothing_is_written(make: Callable[..., Worker], jobs: Jobs) -> None:
+def test_while_nothing_waits_nothing_is_written(
+    make: Callable[..., Worker], jobs: Jobs, meter: Meter
+) -> None:
     make(Script("a", jobs), Script("b", jobs)).run(Stop(after=5))
 
     assert jobs.log == []
+    # But that somebody looked is known: an alert must not take a job without work for one that stands still.
+    assert {*meter.idle} == {"a", "b"}
+    assert meter.batches == []
 
 
 def test_a_job_that_is_finished_gives_its_lease_back_and_rests(

@@ -39,7 +39,8 @@ def use_everything(metrics: Metrics) -> None:
     metrics.database_wrote(0.0002, 0.003, [("record.read", "released")])
     metrics.database_failed("full")
     metrics.audit_failed()
-    metrics.job_batch("expire-records", 5, 0, 0.1, ended=1_800_000_000.5)
+    metrics.job_batch("expire-records", 5, 0, 0.1)
+    metrics.job_succeeded("expire-records", 1_800_000_000.5)
 
 
 def test_every_metric_can_be_used_and_is_shown_with_its_labels(metrics: Metrics) -> None:
@@ -66,6 +67,12 @@ def test_a_request_is_counted_timed_and_in_progress_only_meanwhile(metrics: Metr
     assert value(metrics, "strongroom_request_seconds_sum", **labels) == pytest.approx(0.204)
     assert value(metrics, "strongroom_request_seconds_bucket", **labels, le="0.005") == 1
     assert value(metrics, "strongroom_request_seconds_bucket", **labels, le="0.25") == 2
+
+
+def test_to_find_nothing_to_do_is_a_success(metrics: Metrics) -> None:
+    JobMeter(metrics).nothing_waits("expire-records")
+    assert value(metrics, "strongroom_job_last_success_timestamp_seconds", job="expire-records") is not None
+    assert value(metrics, "strongroom_job_batch_seconds_count", job="expire-records") is None
 
 
 def test_the_release_is_a_label(metrics: Metrics) -> None:
@@ -97,7 +104,8 @@ def test_a_label_that_is_no_word_of_ours_is_other(metrics: Metrics, text: str) -
     metrics.database_wrote(0.1, 0.1, [(text, text)])
     metrics.provider_call(text, text, text, 0.1)
     metrics.cache_asked(text, text)
-    metrics.job_batch(text, 1, 1, 0.1, ended=1.0)
+    metrics.job_batch(text, 1, 1, 0.1)
+    metrics.job_succeeded(text, 1.0)
     labels = {
         value
         for each in samples(metrics)

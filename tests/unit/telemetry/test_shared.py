@@ -182,8 +182,8 @@ for action in sets["actions"]:
     for result in sets["results"]:
         metrics.database_wrote(0.1, 0.1, [(action, result)])
 for job in range(20):
-    metrics.job_batch(f"a-job-with-a-long-name-{job}", 1, 1, 0.1, ended=1.0)
-    metrics.job_batch(f"a-job-with-a-long-name-{job}", 1, 0, 0.1, ended=1.0)
+    metrics.job_batch(f"a-job-with-a-long-name-{job}", 1, 1, 0.1)
+    metrics.job_succeeded(f"a-job-with-a-long-name-{job}", 1.0)
 for reason in ("busy", "full", "io", "read-only", "cannot-open", "malformed", "constraint", "other", "no-turn"):
     metrics.database_failed(reason)
 metrics.database_read(0.1)
