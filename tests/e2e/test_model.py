@@ -178,7 +178,8 @@ class Model:
             return Expected(404, "record-not-found")
         if person.is_erased:
             return Expected(410, "record-erased")
-        if match == "wrong":
+        # An expired record has no ETag that anybody could read.
+        if match == "wrong" or (match == "right" and person.is_over(self.now)):
             return Expected(412, "precondition-failed")
         self.erase(person)
         return Expected(204, person=person)
@@ -423,8 +424,6 @@ class Beside(RuleBasedStateMachine):
         person = self._person(pick)
         tag = self._etag(person, match)
         headers = {} if tag is None else {"If-Match": tag}
-        # An expired record has no ETag that anybody could read.
-        match = "wrong" if match == "right" and person and person.is_over(self.model.now) else match
         answer = self.world.ask("DELETE", self._path(person), headers=headers)
         self._check(answer, self.model.remove(person, match))
 
@@ -489,6 +488,9 @@ class Beside(RuleBasedStateMachine):
     def _prepared(self, many: list[Any]) -> tuple[list[Any], list[Callable[[], Expected]]]:
         """The operations for the vault, and what asks the dictionary the same."""
         named: set[int] = set()
+        takes_over = self._wants_expired(
+            [each for _, *rest in many for each in rest if isinstance(each, dict)]
+        )
         operations: list[Any] = []
         ask_model: list[Callable[[], Expected]] = []
         for kind, *rest in many:
@@ -505,8 +507,9 @@ class Beside(RuleBasedStateMachine):
                 ask_model.append(lambda name=name, value=value: self.model.look_up(name, value))
                 continue
             place = rest[0] % len(self.model.people) if self.model.people and rest[0] else -1
-            # Each once; and an expired record could be taken over by an operation behind this one.
-            if place in named or (place >= 0 and self.model.people[place].is_over(self.model.now)):
+            # Each once; and no expired record where one is taken over, perhaps by an operation behind this one.
+            is_over = place >= 0 and self.model.people[place].is_over(self.model.now)
+            if place in named or (is_over and takes_over):
                 continue
             named.add(place)
             operations.append(self._naming(kind, place, rest[1:]))
@@ -548,7 +551,10 @@ class Beside(RuleBasedStateMachine):
         is_dry_run: bool = False,
         key: str | None = None,
     ) -> None:
-        before, wants_expired = copy.deepcopy(self.model), self._wants_expired(operations)
+        before = copy.deepcopy(self.model)
+        wants_expired = self._wants_expired(
+            [each.get("data") or each.get("patch") or {} for each in operations]
+        )
         expected: list[Expected] = []
         for ask in ask_model:
             expected.append(ask())
@@ -585,8 +591,7 @@ class Beside(RuleBasedStateMachine):
             ]
             self.model.keys["bulk", key] = self.model.now, kept
 
-    def _wants_expired(self, operations: list[Any]) -> bool:
-        wanted = [each.get("data") or each.get("patch") or {} for each in operations]
+    def _wants_expired(self, wanted: list[dict[str, Any]]) -> bool:
         return any(
             person.is_over(self.model.now) and name in person.data and data.get(name) == person.data[name]
             for data in wanted
