@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vault.audit.events import Result
 from vault.core.batches import (
@@ -59,24 +59,36 @@ class Step:
         return self.definition
 
 
-@dataclass(slots=True)
-class _Budget:
-    """How much of a batch's answer is left, in bytes of sealed documents."""
+@dataclass(frozen=True, slots=True)
+class ShownLimits:
+    """How much one batch shows: records, and bytes of their sealed documents."""
 
-    limit: int
-    left: int = field(init=False)
+    records: int
+    document_bytes: int
 
-    def __post_init__(self) -> None:
-        self.left = self.limit
+
+class _Room:
+    """What is left of a batch's limits; nothing, once something did not fit: what is fetched has a limit, too."""
+
+    def __init__(self, limits: ShownLimits) -> None:
+        self._limits = limits
+        self._records = limits.records
+        self._bytes = limits.document_bytes
+        self._is_full = False
 
     def take(self, rows: Sequence[RecordRow]) -> None:
-        size = sum(len(row.sealed_document or b"") for row in rows)
-        if size > self.left:
+        self._records -= len(rows)
+        self._bytes -= sum(len(row.sealed_document or b"") for row in rows)
+        self._is_full |= self._records < 0 or self._bytes < 0
+        self.check()
+
+    def check(self) -> None:
+        if self._is_full:
             raise TooLargeError(
-                f"This batch shows over {self.limit:,} bytes of documents; ask for this one in another batch.",
+                f"A batch shows at most {self._limits.records:,} records and {self._limits.document_bytes:,} bytes of "
+                "documents; ask for this one in another batch.",
                 code="answer-too-large",
             )
-        self.left -= size
 
 
 class ItemMaker:
@@ -84,12 +96,12 @@ class ItemMaker:
 
     Args:
         access: the way to the records.
-        max_shown_bytes: how much the batch shows.
+        limits: how much the batch shows.
     """
 
-    def __init__(self, access: RecordAccess, *, max_shown_bytes: int) -> None:
+    def __init__(self, access: RecordAccess, limits: ShownLimits) -> None:
         self._access = access
-        self._budget = _Budget(max_shown_bytes)
+        self._room = _Room(limits)
         self._writes = RecordWrites(access)
         self._releases = Releases(access)
 
@@ -141,11 +153,11 @@ class ItemMaker:
             row, entry = self._releases.read_entry(
                 caller, definition, operation.view, current=current, wanted=wanted
             )
-            self._budget.take([row])
+            self._room.take([row])
             return row, entry
 
         key = RecordKey(caller.tenant, collection, operation.token)
-        return BatchRead(key, operation.generation, entry_for, refused)
+        return BatchRead(key, operation.generation, entry_for, refused, self._room.check)
 
     def _lookup_item(
         self,
@@ -158,13 +170,13 @@ class ItemMaker:
         lookup = operation.lookup
 
         def entries_for(found: Sequence[tuple[IndexRow, RecordRow]]) -> Sequence[AuditRow]:
-            self._budget.take([row for _, row in found])
+            self._room.take([row for _, row in found])
             return self._releases.lookup_entries(
                 caller, definition, lookup.view, field=lookup.field, found=found
             )
 
         assert step.query is not None  # noqa: S101 - a look-up that was not refused has its tag
-        return BatchLookup(step.query, lookup.page, entries_for, refused)
+        return BatchLookup(step.query, lookup.page, entries_for, refused, self._room.check)
 
     def _refusal_entry(self, caller: Caller, collection: str, operation: Operation) -> RefusalEntry:
         def entry(refusal: Refusal) -> AuditRow:

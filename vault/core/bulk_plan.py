@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vault.core.batches import (
     BatchItem,
 )
-from vault.core.bulk_items import ItemMaker, Step
+from vault.core.bulk_items import ItemMaker, ShownLimits, Step
 from vault.core.collections import Definition
 from vault.core.content import Content
 from vault.core.errors import (
@@ -56,13 +56,13 @@ class Planner:
     Args:
         access: the way to the records.
         reading: makes the tags of look-ups.
-        max_shown_bytes: how much one batch shows.
+        limits: how much one batch shows.
     """
 
-    def __init__(self, access: RecordAccess, reading: Reading, *, max_shown_bytes: int) -> None:
+    def __init__(self, access: RecordAccess, reading: Reading, limits: ShownLimits) -> None:
         self._access = access
         self._reading = reading
-        self._max_shown_bytes = max_shown_bytes
+        self._limits = limits
         self._sealer = RecordSealer(access.keyrings)
 
     def plan(self, caller: Caller, collection: str, operations: Sequence[Operation]) -> PlannedBatch:
@@ -83,7 +83,7 @@ class Planner:
         for step in _live(steps):
             if isinstance(step.operation, LookupOperation):
                 self._find_tag(step, step.operation)
-        maker = ItemMaker(self._access, max_shown_bytes=self._max_shown_bytes)
+        maker = ItemMaker(self._access, self._limits)
         return PlannedBatch(steps, [maker.item(caller, collection, step) for step in steps], now)
 
     def _authorize(self, caller: Caller, collection: str, steps: Sequence[Step]) -> None:
