@@ -33,13 +33,15 @@ class InProcess:
         credential: the administrator's.
 
     Attributes:
+        vault: what is inside.
+        client: asks it.
         ahead: how far its clock goes ahead of the system's, in microseconds.
     """
 
     def __init__(self, folder: Path, credential: str) -> None:
         self.folder = folder
         self.ahead = 0
-        self._credential = credential
+        self.credential = credential
         self.vault: Vault
         self.client: FlaskClient
         self.open()
@@ -67,7 +69,7 @@ class InProcess:
         self.close()
         shutil.copytree(self.folder, folder)
         self.open()
-        return InProcess(folder, self._credential)
+        return InProcess(folder, self.credential)
 
     def ask(
         self,
@@ -79,7 +81,7 @@ class InProcess:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask and check the answer's form."""
-        sent = {"Authorization": f"Bearer {self._credential}"} | dict(headers or {})
+        sent = {"Authorization": f"Bearer {self.credential}"} | dict(headers or {})
         body = None
         if document is not None:
             body = document if isinstance(document, bytes) else json.dumps(document).encode()

@@ -96,14 +96,14 @@ def to_read(key: RecordKey, *, generation: int | None = None) -> BatchRead:
             raise UnprocessableError("There is none.", code="none")
         return wanted, entry(action="record.read", token=wanted.token)
 
-    return BatchRead(key, generation, entry_for, refused_entry)
+    return BatchRead(key, generation, entry_for, refused_entry, lambda: None)
 
 
 def to_look_up(tag: str, *, page: Page = TEN, **options: Any) -> BatchLookup:
     def entries_for(found: Sequence[tuple[IndexRow, RecordRow]]) -> list[AuditRow]:
         return [entry(action="record.lookup", token=row.token) for _, row in found] or [entry(reason="none")]
 
-    return BatchLookup(query(tag, **options), page, entries_for, refused_entry)
+    return BatchLookup(query(tag, **options), page, entries_for, refused_entry, lambda: None)
 
 
 def refused_before(code: str = "schema-violation") -> BatchRefused:
@@ -332,6 +332,25 @@ def test_a_read_that_is_refused_leaves_its_entry_and_the_others_alone(
     assert read == row
     assert isinstance(late, VaultError)
     assert told(bench, before) == [("refused", "none"), ("done", None), ("refused", "none")]
+
+
+def test_nothing_is_fetched_for_a_read_without_room(bench: Bench, records: RecordStore) -> None:
+    row = created(records, "a")
+    before = len(bench.entries())
+
+    def full() -> None:
+        raise UnprocessableError("No more.", code="full")
+
+    def fails(*_: object) -> Any:
+        pytest.fail("fetched")
+
+    read = replace(to_read(key_of(row)), check_room=full, entry_for=fails)
+    outcomes = records.batch(
+        batch(read, replace(to_look_up("a"), check_room=full, entries_for=fails), new("b"))
+    )
+
+    assert [getattr(outcome, "code", None) for outcome in outcomes] == ["full", "full", None]
+    assert told(bench, before) == [("refused", "full"), ("refused", "full"), ("done", None)]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "middle", "last"])

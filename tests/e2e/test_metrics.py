@@ -16,6 +16,7 @@ import urllib3
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
+import vault
 from vault.telemetry.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def test_what_all_workers_did_is_summed(own_server: Server) -> None:
     assert grown("strongroom_database_wait_seconds_count") >= many
     assert grown("strongroom_database_transaction_seconds_count", kind="write") >= many
     assert after[IN_PROGRESS, frozenset()] == 1
-    assert after["strongroom_info", frozenset({("version", "0.1.0")})] == 1
+    assert after["strongroom_info", frozenset({("version", vault.__version__)})] == 1
 
 
 def test_every_name_and_label_is_one_that_is_documented(own_server: Server) -> None:
@@ -153,6 +154,7 @@ def test_a_worker_that_is_killed_leaves_right_numbers(own_server: Server) -> Non
     create_over_new_connections(server, 20)
     assert requests(server, "POST", 201) == before + 20
     assert busy not in workers(server)
+    assert '"event":"worker-exited"' in server.log
 
 
 def is_answering(server: Server) -> bool:
@@ -160,6 +162,14 @@ def is_answering(server: Server) -> bool:
         return server.api.get("/healthz").status == 200
     except urllib3.exceptions.HTTPError:
         return False
+
+
+def test_the_background_worker_is_in_the_sum(own_server: Server) -> None:
+    def looked() -> float:
+        return number(own_server, "strongroom_job_last_success_timestamp_seconds", job="expire")
+
+    wait_until(lambda: looked() > 0, "the job that expires records has looked")
+    assert abs(looked() - time.time()) < 300
 
 
 def test_no_credential_is_asked_for_and_none_is_looked_at(

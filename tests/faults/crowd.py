@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import phonenumbers
@@ -59,14 +59,32 @@ def people(count: int) -> Iterator[Person]:
         )
 
 
-def write_table(path: Path, count: int) -> list[Person]:
-    """Write them as CSV, a byte-order mark in front, as spreadsheets do."""
-    crowd = list(islice(people(count), count))
+def write_table(path: Path, count: int, *, twins_after: int) -> tuple[list[Person], list[int]]:
+    """Write them as CSV, a byte-order mark in front, as spreadsheets do; give them and the lines that must be refused.
+
+    Every fiftieth row is followed by one with the address of somebody so many rows before, that must be unique.
+    """
+    crowd: list[Person] = []
+    refused: list[int] = []
+    line = 1
     with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(person.row for person in crowd)
-    return crowd
+        for row in _rows(crowd, count, twins_after):
+            text = io.StringIO()
+            csv.writer(text).writerow(row)
+            if row[0] == "twin":
+                refused.append(line)
+            line += text.getvalue().count("\n")
+            file.write(text.getvalue())
+    return crowd, refused
+
+
+def _rows(crowd: list[Person], count: int, twins_after: int) -> Iterator[tuple[str, ...]]:
+    yield COLUMNS
+    for person in people(count):
+        crowd.append(person)
+        yield person.row
+        if len(crowd) % 50 == 0 and len(crowd) > twins_after:
+            yield ("twin", "", crowd[-twins_after].row[2], "", "", "", "")
 
 
 def _mobiles(region: str) -> Iterator[phonenumbers.PhoneNumber]:

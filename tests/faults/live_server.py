@@ -156,6 +156,11 @@ class LiveServer:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
 
+    def wait_ended(self) -> None:
+        """Wait until the server has ended by itself."""
+        assert self._process is not None
+        self._process.wait(10)
+
     def kill_parent(self) -> None:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGKILL)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,61 @@ def live_through(caller: Caller, values: dict[str, list[str]]) -> None:
             refuse(caller, path, {kind: each[n] for kind, each in values.items()})
     for token in tokens[::2]:
         assert caller.ask("DELETE", f"{USERS}/{token}").status == 204
+    in_batches(caller, values, tokens)
+
+
+def in_batches(caller: Caller, values: dict[str, list[str]], tokens: list[str]) -> None:
+    """The same in batches, and with keys that are values themselves."""
+    bulk = f"{USERS}/bulk"
+    documents = [{kind: each[n] for kind, each in values.items()} for n in range(0, 20, 2)]
+    creates = [{"op": "create", "data": data | {"phone": None}} for data in documents]
+    body = {"operations": [*creates, *creates]}
+    for members in ({"dry_run": True}, {"atomic": True}):
+        caller.ask("POST", bulk, body | members)
+    for _ in range(2):
+        # Half of them are refused as duplicates, and all come again.
+        reply = caller.ask("POST", bulk, body, Idempotency_Key=values["login"][0])
+        assert (reply.status, reply.json["failed"]) == (200, 10)
+        assert not any(value in reply.body.decode() for each in values.values() for value in each)
+    made = [item["token"] for item in reply.json["items"][:10]]
+    data = {"name": values["name"][0], "nested": values["free"]}
+    for document in (data, data, data | {values["free"][1]: 1}):
+        again = caller.ask("POST", USERS, {"data": document}, Idempotency_Key=values["login"][1])
+    assert again.problem == (422, "idempotency-mismatch")
+    reads = [
+        *({"op": "get", "token": token, "fields": ["name", values["free"][2]]} for token in made),
+        *({"op": "lookup", "field": "login", "value": value} for value in values["login"]),
+        *({"op": "lookup", "field": "email", "value": value} for value in values["name"]),
+    ]
+    assert caller.ask("POST", bulk, {"operations": reads}).json["failed"] == 20
+    changes = [{"op": "update", "token": token, "patch": data} for token in (*made[:5], *tokens)]
+    assert caller.ask("POST", bulk, {"operations": changes}, Idempotency_Key=values["login"][2]).status == 200
+    erasures = [{"op": "erase", "token": token, "if_match": values["free"][3]} for token in made[:3]]
+    erasures += [{"op": "erase", "token": token} for token in made[3:7]]
+    assert caller.ask("POST", bulk, {"operations": erasures}).json["failed"] == 3
+    in_wrong_batches(caller, {kind: each[5] for kind, each in values.items()})
+
+
+def in_wrong_batches(caller: Caller, value: dict[str, str]) -> None:
+    wrong: list[Any] = [
+        value["free"], {"op": value["free"]}, {"op": "create", "data": value["free"]},
+        {"op": "create", "data": {"email": value["name"]}}, {"op": "create", "data": {}, value["free"]: 1},
+        {"op": "create", "data": {}, "region": value["free"]}, {"op": "get", "token": value["login"]},
+        {"op": "create", "data": {}, "expires_at": value["free"]}, {"op": "erase", "token": [value["free"]]},
+        {"op": "get", "token": "x", "reveal": value["free"]}, {"op": "update", "token": value["free"]},
+        {"op": "lookup", "field": value["name"], "value": value["free"]},
+        {"op": "lookup", "field": "phone", "value": value["free"]},
+    ]  # fmt: skip
+    nowhere = f"/v1/collections/{urllib.parse.quote(value['free'], safe='')}/records/bulk"
+    for operations in (*([each] for each in wrong), wrong):
+        for path, members in ((f"{USERS}/bulk", {}), (f"{USERS}/bulk", {"atomic": True}), (nowhere, {})):
+            reply = caller.ask("POST", path, {"operations": operations} | members)
+            assert reply.status >= 400 or reply.json["failed"] == len(operations), (operations, reply.body)
+            assert not any(each in reply.body.decode() for each in value.values()), reply.body
+    for members in ({value["free"]: 1}, {"atomic": value["free"]}, {"operations": value["free"]}):
+        reply = caller.ask("POST", f"{USERS}/bulk", {"operations": wrong} | members)
+        assert reply.status == 422
+        assert not any(each in reply.body.decode() for each in value.values()), reply.body
 
 
 def refuse(caller: Caller, path: str, value: dict[str, str]) -> None:
@@ -173,6 +230,11 @@ def test_no_value_is_found_anywhere(made: SmallVault, tmp_path: Path) -> None:
 
     size = sum(map(len, while_running.values()))
     say(f"{sum(map(len, values.values()))} values scanned for in {len(while_running)} places, {size:,} bytes")
+    with closing(sqlite3.connect(made.database)) as connection:
+        kept = connection.execute("SELECT status, length(request_hash) FROM idempotency_key").fetchall()
+    # Two batches, of 20 and 25 operations, and a create.
+    assert len(kept) == 21 + 26 + 1
+    assert {length for _, length in kept} == {32}
     # What the vault may write down is there: the scan looked at the right bytes.
     assert any(b"users" in content and b"record.lookup" in content for content in while_running.values())
     assert during == []
@@ -222,15 +284,20 @@ def test_a_crash_in_the_application_writes_no_value(
             raise RuntimeError(f"cannot store {value}")
 
         vault.services.records._until_fresh = explode  # type: ignore[assignment]
-        answer = client.post(
-            "/v1/collections/people/records",
-            json={"data": {"note": value}},
-            headers={"Authorization": f"Bearer {made.credential}"},
-        )
+        vault.stores.records.batch = explode  # type: ignore[assignment]
+        path, data = "/v1/collections/people/records", {"note": value}
+        headers = {"Authorization": f"Bearer {made.credential}", "Idempotency-Key": "key-1"}
+        answers = [
+            client.post(path, json={"data": data}, headers=headers),
+            client.post(
+                f"{path}/bulk", json={"operations": [{"op": "create", "data": data}]}, headers=headers
+            ),
+        ]
 
-    assert answer.status_code == 500
-    assert answer.json is not None
-    assert answer.json["type"] == "urn:strongroom:error:internal"
-    written = {"answer": answer.data, "log": caplog.text.encode()}
+    for answer in answers:
+        assert answer.status_code == 500
+        assert answer.json is not None
+        assert answer.json["type"] == "urn:strongroom:error:internal"
+    written = {"answers": b"".join(answer.data for answer in answers), "log": caplog.text.encode()}
     assert b"RuntimeError" in written["log"]
     assert leaks({"free": [value]}, written) == []

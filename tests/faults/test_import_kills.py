@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import subprocess
 import sys
@@ -122,7 +123,8 @@ def test_every_record_is_there_once_after_kills(server: LiveServer, made: SmallV
     credential.write_text(made.credential)
     credential.chmod(0o600)
     file = tmp_path / "customers.csv"
-    crowd = write_table(file, COUNT)
+    # So far apart that they never travel at the same time.
+    crowd, refused = write_table(file, COUNT, twins_after=4 * BATCH)
     tokens = tmp_path / "tokens.csv"
     options = ["--batch", str(BATCH), "--tokens", str(tokens), "--key", "Customer No", *MAPPING]
     moving = Import(server, file, "users", credential, options)
@@ -134,13 +136,16 @@ def test_every_record_is_there_once_after_kills(server: LiveServer, made: SmallV
         moving.wait_for_batches(moving.finished_batches + 2)
         watch.look(moving)
         out, errors = process.communicate(timeout=900)
-    assert process.returncode == 0, errors
+    assert process.returncode == 3, errors
 
     seconds = time.monotonic() - start
     assert all(died_after[n] < died_after[n + 1] for n in range(KILLS - 1))
     assert died_after[-1] < COUNT // BATCH
-    assert f'"imported":{COUNT},"refused":0' in out.splitlines()[-1]
-    assert not moving.report.exists()
+    assert f'"imported":{COUNT},"refused":{len(refused)}' in out.splitlines()[-1]
+    told = [json.loads(line) for line in moving.report.read_text().splitlines()]
+    assert [line["line"] for line in told] == refused
+    assert {line["rule"] for line in told} == {"duplicate"}
+    assert len(refused) > COUNT // 60
     check(server, crowd, tokens)
     watch.worker_kib = max([watch.worker_kib, *map(peak_kib, server.workers())])
     verify = [sys.executable, "-P", "-m", "vault.cli", "verify", "--data", str(made.folder)]

@@ -42,12 +42,15 @@ class Door:
         self._behind = behind
         self.call_error: KeyProviderError | None = None
         self.item_error: KeyProviderError | None = None
+        self.still_generates = False
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._behind, name)
 
     def generate(self, key: str, version: int, contexts: Sequence[bytes]) -> list[Any]:
+        if self.still_generates:
+            return self._behind.generate(key, version, contexts)
         return self._answer(len(contexts)) or self._behind.generate(key, version, contexts)
 
     def unwrap(self, items: Sequence[Any]) -> list[Any]:
@@ -75,6 +78,12 @@ class World:
         headers = {"Authorization": f"Bearer {self.made.credential}"}
         options = {} if document is None else {"json": document}
         return self._client.open(path, method=method, headers=headers, **options)
+
+    def batch(self, *operations: dict[str, Any], **members: Any) -> TestResponse:
+        return self.ask("POST", f"{RECORDS}/bulk", {"operations": list(operations)} | members)
+
+    def get(self, token: bytes) -> dict[str, Any]:
+        return {"op": "get", "token": token_text(token), "reveal": "plain"}
 
     def stored(self) -> dict[str, list[Any]]:
         """All rows but the log's."""
@@ -157,6 +166,142 @@ def test_without_keys_writes_and_reads_are_refused(world: World, error: KeyProvi
     shown = world.ask("GET", f"{world.ada}?reveal=plain").json
     assert shown is not None
     assert shown["data"] == ADA
+
+
+CREATE: dict[str, Any] = {"op": "create", "data": NEW}
+FIND: dict[str, Any] = {"op": "lookup", "field": "city", "value": "London", "reveal": "plain"}
+
+
+@pytest.mark.parametrize("way", ["call", "item"])
+@pytest.mark.parametrize("error", TRY_LATER, ids=lambda error: type(error).__name__)
+def test_without_keys_a_batch_that_writes_is_refused_whole(
+    world: World, error: KeyProviderError, way: str
+) -> None:
+    before = world.stored()
+    setattr(world.door, f"{way}_error", error)
+    update = {"op": "update", "token": token_text(world.made.ada), "patch": {"note": "new"}}
+    erase = {"op": "erase", "token": token_text(world.made.bob)}
+
+    for operations in (
+        [CREATE, world.get(world.made.bob)],
+        [erase, CREATE],
+        [world.get(world.made.bob), update],
+    ):
+        for is_atomic in (False, True):
+            refused(world.batch(*operations, atomic=is_atomic), 503, "keys-unavailable")
+            assert world.newest_entries(1) == [("request", "failed", "keys-unavailable")]
+    refused(world.batch(CREATE, dry_run=True), 503, "keys-unavailable")
+    assert world.stored() == before
+
+    world.door.call_error = world.door.item_error = None
+    answer = world.batch(CREATE, world.get(world.made.bob), update).json
+    assert answer is not None
+    assert [item["status"] for item in answer["items"]] == [201, 200, 200]
+
+
+@pytest.mark.parametrize("way", ["call", "item"])
+def test_without_keys_each_read_of_a_batch_is_refused(world: World, way: str) -> None:
+    """The rest is done: what was stored, erased or not found needs no key that is away."""
+    world.door.still_generates = True
+    setattr(world.door, f"{way}_error", TRY_LATER[0])
+    nothing = FIND | {"value": "Atlantis"}
+    erase = {"op": "erase", "token": token_text(world.made.bob)}
+
+    response = world.batch(CREATE, world.get(world.made.ada), FIND, nothing, erase)
+
+    answer = response.json
+    assert answer is not None
+    assert [item["status"] for item in answer["items"]] == [201, 503, 503, 200, 204]
+    assert answer["failed"] == 2
+    for item in answer["items"][1:3]:
+        assert item["problem"]["type"] == "urn:strongroom:error:keys-unavailable"
+        assert "10.0.0.7" not in item["problem"]["detail"]
+    assert not any(str(value) in response.text for data in (ADA, BOB) for value in data.values())
+    assert world.newest_entries(9) == [
+        ("record.create", "done", None),
+        ("record.read", "released", None),
+        ("record.lookup", "released", None),
+        ("record.lookup", "released", None),
+        ("record.lookup", "not-found", None),
+        ("record.erase", "done", None),
+        ("record.read", "failed", "keys-unavailable"),
+        ("record.lookup", "failed", "keys-unavailable"),
+        ("record.lookup", "failed", "keys-unavailable"),
+    ]
+
+
+def test_a_batch_asks_the_provider_once_for_all_its_keys(world: World) -> None:
+    def calls_of(*operations: dict[str, Any]) -> tuple[int, list[Any]]:
+        before = world.door.calls
+        answer = world.batch(*operations).json
+        assert answer is not None
+        assert answer["failed"] == 0
+        return world.door.calls - before, answer["items"]
+
+    creates = [{"op": "create", "data": {"note": f"{n}", "city": "Oslo"}} for n in range(50)]
+    calls, items = calls_of(*creates)
+    assert calls == 1
+    tokens = [item["token"] for item in items]
+    assert calls_of(*({"op": "get", "token": token} for token in tokens))[0] == 1
+    assert calls_of(FIND | {"value": "Oslo"}, *({"op": "get", "token": token} for token in tokens))[0] == 1
+    # Unwrap the old ones, make the new ones; then the reads.
+    updates = [{"op": "update", "token": token, "patch": {"note": "new"}} for token in tokens[:25]]
+    assert calls_of(*updates)[0] == 2
+    assert calls_of(*updates, *({"op": "get", "token": token} for token in tokens[25:]))[0] == 3
+    assert calls_of(*({"op": "erase", "token": token} for token in tokens))[0] == 0
+
+
+def test_refused_operations_cost_no_provider_call(world: World) -> None:
+    calls = world.door.calls
+
+    answer = world.batch(
+        {"op": "create", "data": {"email": "no address"}},
+        {"op": "get", "token": token_text(b"0" * 16)},
+        {"op": "update", "token": token_text(world.made.cyd), "patch": {}},
+        FIND | {"value": "Atlantis"},
+    ).json
+
+    assert answer is not None
+    assert answer["failed"] == 3
+    assert world.door.calls == calls
+
+
+@pytest.mark.parametrize("error", [WrappedKeyRejectedError("rejected", provider="disk")])
+def test_a_key_that_does_not_open_is_an_alarm_in_a_batch_too(
+    world: World, error: KeyProviderError, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.door.still_generates = True
+    world.door.item_error = error
+    update = {"op": "update", "token": token_text(world.made.bob), "patch": {"note": "new"}}
+
+    answer = world.batch(world.get(world.made.ada), update, CREATE).json
+
+    assert answer is not None
+    assert [item["status"] for item in answer["items"]] == [500, 500, 201]
+    assert world.newest_entries(4) == [
+        ("record.read", "released", None),
+        ("record.update", "failed", "integrity"),
+        ("record.create", "done", None),
+        ("record.read", "failed", "integrity"),
+    ]
+    alarms = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert ["integrity-alarm" in record.getMessage() for record in alarms] == [True, True]
+
+
+def test_a_refused_batch_leaves_its_key_free(world: World) -> None:
+    def ask(path: str, document: Any) -> TestResponse:
+        headers = {"Authorization": f"Bearer {world.made.credential}", "Idempotency-Key": "key-1"}
+        return world._client.post(path, json=document, headers=headers)
+
+    world.door.call_error = TRY_LATER[0]
+    refused(ask(RECORDS, {"data": NEW}), 503, "keys-unavailable")
+    refused(ask(f"{RECORDS}/bulk", {"operations": [CREATE]}), 503, "keys-unavailable")
+    world.door.call_error = None
+    assert ask(f"{RECORDS}/bulk", {"operations": [CREATE]}).status_code == 200
+    erased = world.ask("POST", f"{RECORDS}/lookup", {"field": "email", "value": NEW["email"]}).json
+    assert erased is not None
+    assert world.ask("DELETE", f"{RECORDS}/{erased['items'][0]['token']}").status_code == 204
+    assert ask(RECORDS, {"data": NEW}).status_code == 201
 
 
 def test_the_providers_wait_is_passed_on(world: World) -> None:
@@ -245,6 +390,7 @@ def test_a_writer_that_never_ends_holds_nobody_up_for_ever(
         refused(world.ask("POST", RECORDS, {"data": NEW}), 503, "store-unavailable")
         refused(world.ask("GET", f"{world.ada}?reveal=plain"), 503, "store-unavailable")
         refused(world.ask("DELETE", world.ada), 503, "store-unavailable")
+        refused(world.batch(CREATE, world.get(world.made.bob)), 503, "store-unavailable")
         # An answer without a credential is counted in the log: no log, no answer but that.
         anonymous = world._client.get(world.ada)
         refused(anonymous, 503, "audit-unavailable")
@@ -271,6 +417,10 @@ def test_a_log_that_cannot_be_written_stops_reads_too(world: World) -> None:
         ("POST", RECORDS, {"data": NEW}),
         ("PUT", world.ada, {"data": NEW}),
         ("DELETE", world.ada, None),
+        ("POST", f"{RECORDS}/bulk", {"operations": [CREATE, FIND]}),
+        ("POST", f"{RECORDS}/bulk", {"operations": [CREATE], "dry_run": True}),
+        ("POST", f"{RECORDS}/bulk", {"operations": [{"op": "create", "data": 5}], "atomic": True}),
+        ("POST", f"{RECORDS}/bulk", {"operations": [{"op": "x"}]}),
         ("GET", "/v1/keyrings", None),
         ("POST", "/v1/audit/search", {}),
     ):

@@ -193,7 +193,83 @@ def test_creates_against_a_redefinition(server: LiveServer, made: SmallVault) ->
     say(f"redefinitions (status, records created beside it): {dict(outcomes)}")
 
 
+TWINS = 20
+
+
+@pytest.mark.parametrize("kind", ["create", "batch", "atomic batch"])
+@pytest.mark.parametrize("attempt", range(4 * ROUNDS))
+def test_of_racing_twins_with_one_key_one_writes(
+    server: LiveServer, made: SmallVault, kind: str, attempt: int
+) -> None:
+    records = count(made, "record", collection="people")
+    data = [{"email": f"twin{attempt}.{kind[0]}{n}@example.org", "note": "n" * 2_000} for n in range(3)]
+    path, body = RECORDS, {"data": data[0]}
+    if kind != "create":
+        operations = [{"op": "create", "data": each} for each in (*data, data[0])][: 3 + (kind == "batch")]
+        path, body = f"{RECORDS}/bulk", {"operations": operations, "atomic": kind != "batch"}
+    key = f"{kind.replace(' ', '-')}-{attempt}"
+
+    replies = at_once(
+        server, [lambda caller: caller.ask("POST", path, body, Idempotency_Key=key) for _ in range(TWINS)]
+    )
+
+    done = [reply for reply in replies if reply.status in {200, 201}]
+    waiting = [reply for reply in replies if reply.status == 409]
+    assert len(done) + len(waiting) == TWINS, Counter(reply.status for reply in replies)
+    assert Counter("idempotency-replayed" in reply.headers for reply in done)[False] == 1
+    for reply in waiting:
+        assert reply.problem == (409, "idempotency-in-flight")
+        assert reply.headers["retry-after"] == "1"
+    (winner,) = [reply for reply in done if "idempotency-replayed" not in reply.headers]
+    assert {tokens_of(reply) for reply in done} == {tokens_of(winner)}
+    assert count(made, "record", collection="people") - records == (1 if kind == "create" else 3)
+    with server.caller() as caller:
+        again = caller.ask("POST", path, body, Idempotency_Key=key)
+    assert (again.headers["idempotency-replayed"], tokens_of(again)) == ("true", tokens_of(winner))
+    assert made.findings() == []
+    say(f"{TWINS} twins of one {kind}: 1 done, {len(done) - 1} answered again, {len(waiting)} told to wait")
+
+
+def tokens_of(reply: Reply) -> tuple[str | None, ...]:
+    items = reply.json.get("items", [reply.json])
+    return tuple(item.get("token") for item in items)
+
+
+def test_batches_against_single_writes_of_the_same_records(server: LiveServer, made: SmallVault) -> None:
+    """Each single write and each operation of a batch counts, or is told that it does not."""
+    with server.caller() as caller:
+        tokens = [
+            caller.ask("POST", RECORDS, {"data": {"email": f"line{n}@both.example.org"}}).json["token"]
+            for n in range(4)
+        ]
+
+    def patch(token: str, number: int) -> dict[str, Any]:
+        return {"op": "update", "token": token, "patch": {"note": f"{number}"}}
+
+    def send(number: int) -> Callable[[Caller], Reply]:
+        if number % 2:
+            body = {"operations": [patch(token, number) for token in tokens], "atomic": number % 4 == 1}
+            return lambda caller: caller.ask("POST", f"{RECORDS}/bulk", body)
+        data = {"email": f"line{number // 2 % 4}@both.example.org", "note": f"{number}"}
+        return lambda caller: caller.ask("PUT", f"{RECORDS}/{tokens[number // 2 % 4]}", {"data": data})
+
+    replies = at_once(server, [send(number) for number in range(16)])
+
+    outcomes = Counter(reply.status for reply in replies)
+    assert outcomes.keys() <= {200, 503}
+    assert all(reply.problem == (503, "contended") for reply in replies if reply.status == 503)
+    written: dict[str, list[int]] = {token: [] for token in tokens}
+    for reply in replies:
+        for item in reply.json.get("items", [reply.json]) if reply.status == 200 else []:
+            written[item["token"]].append(item["generation"])
+    for generations in written.values():
+        assert sorted(generations) == list(range(2, len(generations) + 2))
+    assert made.findings() == []
+    say(f"batches against single writes: {dict(outcomes)}")
+
+
 def test_the_log_of_the_server_is_quiet(server: LiveServer, made: SmallVault, tmp_path: Path) -> None:
     assert tmp_path.exists()
     assert made.findings() == []
-    assert "Traceback" not in server.log.read_text()
+    log = server.log.read_text()
+    assert not [word for word in ("Traceback", "request-crashed", "uncaught-error") if word in log]

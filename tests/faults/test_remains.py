@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from tests.faults.live_server import LiveServer, wait_for
 from tests.faults.small_vault import (
+    CALLER,
     IS_GATE,
     SmallVault,
     change,
@@ -21,6 +23,11 @@ from tests.faults.small_vault import (
     say,
     store,
 )
+from vault.bootstrap import Vault
+from vault.core.bulk_results import Written
+from vault.core.idempotency import RequestName
+from vault.core.operations import CreateOperation, EraseOperation, UpdateOperation
+from vault.core.record_drafts import NewDocument, Patch
 from vault.core.rows import RecordRow
 
 RECORDS = 2_000
@@ -115,6 +122,44 @@ def test_history_goes_with_the_record(tmp_path: Path) -> None:
         assert vault.engine.scrub()
 
     assert found_in(made.folder, wanted)[0] == set()
+
+
+def test_nothing_of_what_was_erased_in_batches_remains(made: SmallVault) -> None:
+    """Neither records and generations, nor what an Idempotency-Key kept of the bodies."""
+    with made.opened() as vault:
+        vault.engine.database.execute_sql("PRAGMA synchronous = off")
+        bulk, claim_of = vault.services.bulk, vault.services.idempotency.claim
+        creates = [CreateOperation(NewDocument(data)) for data in itertools.islice(documents(300), 300)]
+        name = RequestName("POST", "/v1/collections/people/records/bulk", "key-1")
+        with claim_of(CALLER, name, list(range(300))) as claim:
+            items = bulk.run(CALLER, "people", creates, claim=claim).items
+        tokens = [item.row.token for item in items if isinstance(item, Written)]
+        assert len(tokens) == 300
+        wanted = {window for token in tokens for window in windows_of(record_row(vault, token))}
+        bulk.run(CALLER, "people", [UpdateOperation(token, Patch({"note": "new"}), None) for token in tokens])
+        wanted |= {window for token in tokens for window in windows_of(record_row(vault, token))}
+        hashes = {row[0][:WINDOW] for row in receipts(vault) if row[0] is not None}
+        assert len(hashes) == 300
+        assert found_in(made.folder, hashes)[0] == hashes
+
+        bulk.run(CALLER, "people", [EraseOperation(token, None) for token in tokens])
+        assert vault.engine.scrub()
+
+        left, size = found_in(made.folder, wanted | hashes)
+        assert [row[0] for row in receipts(vault)] == [None] * 301
+    say(
+        f"300 records erased in a batch; {size:,} bytes scanned for {len(wanted):,} strings: {len(left)} found"
+    )
+    assert left == set()
+    assert made.findings() == []
+
+
+def receipts(vault: Vault) -> list[tuple[bytes | None]]:
+    with vault.engine.read() as database:
+        rows: list[tuple[bytes | None]] = database.execute_sql(
+            "SELECT body_hash FROM idempotency_key"
+        ).fetchall()
+        return rows
 
 
 class QuickScrubber(LiveServer):

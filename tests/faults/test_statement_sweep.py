@@ -26,6 +26,7 @@ from tests.faults.small_vault import (
     change,
     erase,
     people_key,
+    record_row,
     say,
     store,
 )
@@ -37,13 +38,26 @@ from vault.core.audit_ports import AuditCriteria
 from vault.core.clock import MINUTE, system_clock
 from vault.core.collections import Settings
 from vault.core.errors import UnavailableError, VaultError
+from vault.core.idempotency import RequestName
+from vault.core.operations import (
+    CreateOperation,
+    EraseOperation,
+    GetOperation,
+    LookupOperation,
+    UpdateOperation,
+)
+from vault.core.operations import Operation as OfBatch
 from vault.core.ports import Page
 from vault.core.provisioning import KeyringPlan, ProvisioningStores, create_keyring
 from vault.core.reading import Lookup
+from vault.core.record_drafts import NewDocument
 from vault.core.releases import View
+from vault.core.rows import RecordRow
 from vault.rotation.job import Job, lease_end, standing_job
 from vault.storage.sqlite import _Connection
 
+MOVED: dict[str, Any] = {"email": "moved@example.org", "city": "Oslo"}
+HEIR: dict[str, Any] = {"email": "ada@example.org", "note": "heir"}
 DUNCE: dict[str, Any] = {"email": "dunce@example.org", "city": "Rome", "note": "n" * 9_000}
 EXIT_CODE = 137
 MOST_STEPS = 200
@@ -240,6 +254,68 @@ def asked(vault: Vault, _made: SmallVault) -> bool:
     return bool(requests_of(vault))
 
 
+def records_path(name: str) -> RequestName:
+    return RequestName("POST", f"/v1/collections/people/records{name}", "key-1")
+
+
+def create_once(vault: Vault, _made: SmallVault) -> Any:
+    services = vault.services
+    with services.idempotency.claim(CALLER, records_path(""), [DUNCE]) as claim:
+        return services.records.create_once(CALLER, "people", NewDocument(DUNCE), claim)
+
+
+def receipts(made: SmallVault) -> int:
+    with closing(sqlite3.connect(made.database)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM idempotency_key").fetchone()
+    return int(count)
+
+
+def created_once(vault: Vault, made: SmallVault) -> bool:
+    is_done = created(vault, made)
+    assert receipts(made) == is_done
+    return is_done
+
+
+def writes(made: SmallVault) -> list[OfBatch]:
+    """A create, an update, an erase, and a create that takes what the erase gives up."""
+    return [
+        CreateOperation(NewDocument(DUNCE)),
+        UpdateOperation(made.bob, NewDocument(MOVED), None),
+        EraseOperation(made.ada, None),
+        CreateOperation(NewDocument(HEIR)),
+    ]
+
+
+def batch(vault: Vault, operations: list[OfBatch], *, key: str | None = None, **options: Any) -> list[Any]:
+    bulk, idempotency = vault.services.bulk, vault.services.idempotency
+    if key is None:
+        return bulk.run(CALLER, "people", operations, **options).items
+    bodies = [str(place) for place, _ in enumerate(operations)]
+    with idempotency.claim(CALLER, records_path("/bulk"), bodies) as claim:
+        return bulk.run(CALLER, "people", operations, claim=claim, **options).items
+
+
+def batched(vault: Vault, made: SmallVault) -> bool:
+    done = [
+        find(vault, DUNCE["email"]) == [DUNCE],
+        find(vault, BOB["email"]) == [] and read(vault, made.bob) == find(vault, MOVED["email"])[0] == MOVED,
+        record_row(vault, made.ada).erased_at is not None,
+        find(vault, ADA["email"]) == [HEIR],
+    ]
+    assert done in ([True] * 4, [False] * 4), done
+    return done[0]
+
+
+def batched_once(vault: Vault, made: SmallVault) -> bool:
+    is_done = batched(vault, made)
+    assert receipts(made) == (6 if is_done else 0)
+    return is_done
+
+
+REFUSED = CreateOperation(NewDocument({"email": ADA["email"], "city": "Rome"}))
+LOOKUP = LookupOperation(Lookup("email", DUNCE["email"], None, View(plain=True), Page(10)))
+
+
 WIDER = PEOPLE_SCHEMA | {"properties": PEOPLE_SCHEMA["properties"] | {"age": {"type": "integer"}}}
 never = lambda _vault, _made: False  # noqa: E731
 
@@ -247,6 +323,22 @@ OPERATIONS = {
     "create": Operation(lambda vault, _: store(vault, DUNCE), created),
     "replace": Operation(lambda vault, made: change(vault, made.bob, DUNCE), replaced),
     "erase": Operation(lambda vault, made: erase(vault, made.ada), erased),
+    "create with a key": Operation(create_once, created_once),
+    "batch": Operation(lambda vault, made: batch(vault, [REFUSED, *writes(made), LOOKUP]), batched),
+    "atomic batch": Operation(lambda vault, made: batch(vault, writes(made), is_atomic=True), batched),
+    "batch with a key": Operation(
+        lambda vault, made: batch(vault, [REFUSED, *writes(made)], key="key-1"), batched_once
+    ),
+    "rehearse a batch": Operation(
+        lambda vault, made: batch(vault, [REFUSED, *writes(made)], is_dry_run=True), never, shows_data=True
+    ),
+    "read in a batch": Operation(
+        lambda vault, made: batch(
+            vault, [GetOperation(made.ada, 1, View(plain=True)), LOOKUP, GetOperation(made.cyd, None, View())]
+        ),
+        never,
+        shows_data=True,
+    ),
     "define": Operation(
         lambda vault, _: define(vault, "pets", PEOPLE_SCHEMA),
         lambda vault, _: collection_version(vault, "pets") == 1,
@@ -305,7 +397,7 @@ def dump(database: Path) -> dict[str, list[Any]]:
     with closing(sqlite3.connect(database)) as connection:
         return {
             table: connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()  # noqa: S608  # our own names
-            for table in (*TABLES, "refusal_tally")
+            for table in (*TABLES, "refusal_tally", "idempotency_key")
         }
 
 
@@ -386,6 +478,34 @@ def test_the_process_ends_at_each_statement(
         assert outcomes == sorted(outcomes)
         assert outcomes[0] is False
         assert outcomes[-2:] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["create with a key", "batch with a key"])
+def test_whoever_ended_at_a_statement_is_answered_when_it_asks_again(
+    small_vault_template: SmallVault, tmp_path: Path, name: str
+) -> None:
+    """No answer came, and the same request is sent again: it is carried out once, whenever the end came."""
+    operation = OPERATIONS[name]
+    replays = []
+    for k in range(1, MOST_STEPS, 1 if IS_GATE else 3):
+        made = fresh(small_vault_template, tmp_path / "data", operation)
+        code = in_child(lambda made=made, k=k: run_and_end(made, operation, k))  # type: ignore[misc]
+        with made.opened() as vault:
+            tokens = [row.token for row in vault.stores.inspector.rows(RecordRow)]
+            operation.run(vault, made)
+            after = [row.token for row in vault.stores.inspector.rows(RecordRow)]
+            assert operation.is_done(vault, made)
+            assert vault.verify(lambda: None).findings == []
+        assert after[: len(tokens)] == tokens
+        replays.append(after == tokens)
+        assert len(after) == (4 if name.startswith("create") else 5)
+        if code == 0:
+            break
+    else:
+        pytest.fail("the sweep has no end")
+    # Carried out anew up to one step, the commit, and answered from there on.
+    assert replays == sorted(replays)
+    assert (replays[0], replays[-1]) == (False, True)
 
 
 def run_and_end(made: SmallVault, operation: Operation, k: int) -> None:

@@ -20,7 +20,7 @@ from vault.api.health import health_blueprint
 from vault.api.idempotency import check_key_has_effect
 from vault.api.jobs import jobs_blueprint
 from vault.api.keyrings import keyrings_blueprint
-from vault.api.measuring import Measuring
+from vault.api.measuring import Measuring, name_route
 from vault.api.metrics import metrics_blueprint
 from vault.api.problems import problem, render, status_of
 from vault.api.records import records_blueprint
@@ -80,17 +80,18 @@ def create_app(services: Services) -> APIFlask:
         docs_blueprint(),
     ):
         app.register_blueprint(blueprint)
-    _install_way_in(app, services, Measuring(metrics))
+    _install_way_in(app, services)
     _install_errors(app, services, metrics)
+    app.wsgi_app = Measuring(app.wsgi_app, metrics)
     return app
 
 
-def _install_way_in(app: APIFlask, services: Services, measuring: Measuring) -> None:
+def _install_way_in(app: APIFlask, services: Services) -> None:
     turns = Turns()
 
     @app.before_request
     def way_in() -> None:
-        measuring.begin()
+        name_route()
         if request.path.startswith("/v1/"):
             turns.take()
             authenticate(services)
@@ -101,7 +102,6 @@ def _install_way_in(app: APIFlask, services: Services, measuring: Measuring) -> 
     @app.teardown_request
     def way_home(_error: BaseException | None) -> None:
         give_back_turn()
-        measuring.end()
 
     @app.after_request
     def way_out(response: Response) -> Response:
@@ -109,7 +109,6 @@ def _install_way_in(app: APIFlask, services: Services, measuring: Measuring) -> 
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-        measuring.answered(response)
         return response
 
 

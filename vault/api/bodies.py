@@ -19,7 +19,10 @@ from vault.core.errors import (
     UnsupportedMediaTypeError,
     Violation,
 )
+from vault.core.ports import Page
+from vault.core.reading import Lookup
 from vault.core.record_rules import IfMatch
+from vault.core.releases import View
 from vault.core.tokens import WRITE_ID_BYTES
 
 JSON = "application/json"
@@ -225,6 +228,17 @@ def is_plain(value: Any) -> bool:
     if value not in (None, "masked", "plain"):
         raise _members(Violation("/reveal", "enum", "masked or plain"))
     return bool(value == "plain")
+
+
+def lookup_of(body: dict[str, Any]) -> Lookup:
+    """Read a look-up, which stands alone or in a batch."""
+    return Lookup(
+        page=Page(limit_of(body.get("limit")), cursor_of(body.get("cursor"))),
+        field=text_member(body, "field") or "",
+        value=body["value"],
+        region=text_member(body, "region"),
+        view=View(is_plain(body.get("reveal")), names_of(body.get("fields"))),
+    )
 
 
 def etag_text(write_id: bytes) -> str:

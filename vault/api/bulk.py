@@ -11,15 +11,14 @@ from flask import Response
 from vault.api import answers, bulk_models, models
 from vault.api.bodies import (
     MAX_BULK_BODY_BYTES,
-    cursor_of,
     cursor_text,
     etag_text,
     flag_member,
     generation_member,
     if_match_member,
     is_plain,
-    limit_of,
     list_member,
+    lookup_of,
     names_of,
     read_body,
     read_members,
@@ -54,8 +53,6 @@ from vault.core.operations import (
     UnreadableOperation,
     UpdateOperation,
 )
-from vault.core.ports import Page
-from vault.core.reading import Lookup
 from vault.core.record_drafts import NewDocument, Patch
 from vault.core.releases import ShownRecord, View
 from vault.core.tokens import parse_token, token_text
@@ -203,15 +200,7 @@ def _lookup(body: dict[str, Any]) -> Operation:
         allowed=("op", "field", "value", "region", "reveal", "fields", "limit", "cursor"),
         required=("field", "value"),
     )
-    return LookupOperation(
-        Lookup(
-            field=text_member(body, "field") or "",
-            value=body["value"],
-            region=text_member(body, "region"),
-            view=_view(body),
-            page=Page(limit_of(body.get("limit")), cursor_of(body.get("cursor"))),
-        )
-    )
+    return LookupOperation(lookup_of(body))
 
 
 _READERS: dict[str, tuple[Action, Callable[[dict[str, Any]], Operation]]] = {

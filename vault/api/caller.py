@@ -11,13 +11,15 @@ from vault.api.services import Services
 from vault.core.errors import NotAuthenticatedError
 from vault.core.policy import Caller, check_purpose
 
+REQUEST_ID = "strongroom.request_id"
+"""Where the id stands in the WSGI environment; no header of a request can have this name."""
 _BEARER = "bearer"
 
 
 def request_id() -> str:
     """The id of this request, made on first use."""
     if "request_id" not in g:
-        g.request_id = uuid.uuid4().hex
+        g.request_id = request.environ.get(REQUEST_ID) or uuid.uuid4().hex
     text: str = g.request_id
     return text
 

@@ -15,6 +15,7 @@ from vault.api.bodies import (
     if_match,
     is_plain,
     limit_of,
+    lookup_of,
     names_of,
     read_body,
     read_members,
@@ -29,7 +30,6 @@ from vault.api.spec import Operation, describe
 from vault.audit.events import Action
 from vault.core.errors import UnprocessableError, Violation
 from vault.core.ports import Page, RecordKey
-from vault.core.reading import Lookup
 from vault.core.record_drafts import NewDocument
 from vault.core.records import Created
 from vault.core.releases import View
@@ -177,20 +177,10 @@ def _reading(blueprint: APIBlueprint, services: Services) -> None:
             allowed=("field", "value", "region", "reveal", "fields", "limit", "cursor"),
             required=("field", "value"),
         )
-        limit = limit_of(body.get("limit"))
-        found = services.reading.lookup(
-            current_caller(),
-            collection,
-            Lookup(
-                field=text_member(body, "field") or "",
-                value=body["value"],
-                region=text_member(body, "region"),
-                view=View(is_plain(body.get("reveal")), names_of(body.get("fields"))),
-                page=Page(limit, cursor_of(body.get("cursor"))),
-            ),
-        )
+        lookup = lookup_of(body)
+        found = services.reading.lookup(current_caller(), collection, lookup)
         items = [answers.record(shown) for shown in found]
-        more = cursor_text(found[-1].row.id) if len(found) == limit else None
+        more = cursor_text(found[-1].row.id) if len(found) == lookup.page.limit else None
         return answers.answer({"items": items, "next_cursor": more})
 
 

@@ -27,7 +27,7 @@ _LOGGING = {
     # granian would print to standard output in a form of its own; so its records go the way of all others.
     "formatters": {},
     "handlers": {},
-    "loggers": {"_granian": {"level": "ERROR", "propagate": True}},
+    "loggers": {"_granian": {"propagate": True}},
 }
 
 
@@ -111,7 +111,7 @@ def serve(load_application: Callable[[], Any], listener: Listener) -> None:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         websockets=False,
-        log_level=LogLevels.error,
+        log_level=LogLevels.warning,
         log_dictconfig=_LOGGING,
         ssl_cert=listener.certificate,
         ssl_key=listener.key,

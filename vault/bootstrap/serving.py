@@ -114,6 +114,8 @@ def _make_application(configuration: Configuration, metrics: Metrics) -> Any:
     # What multiprocessing calls when a forked process ends as it should; atexit is not asked there.
     Finalize(None, presence.leave, exitpriority=0)
     threading.Thread(target=scrub_for_ever, args=(vault.engine,), name="scrubber", daemon=True).start()
+    if not metrics.is_counted:
+        log.warning("metrics-not-counted", pid=os.getpid())
     log.info("worker-started", pid=os.getpid(), release=__version__)
     return create_app(vault.services)
 

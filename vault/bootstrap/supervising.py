@@ -52,23 +52,38 @@ class _Supervisor:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
         self._stopped = threading.Event()
+        self._pause = _FIRST_PAUSE_SECONDS
         # A process id may be used again once its process was waited for: signals are sent under this lock only.
         self._pid_turn = threading.Lock()
         self._pid: int | None = None
 
     def run(self) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        while (pid := self._start()) is not None:
-            started = time.monotonic()
-            code = self._wait(pid)
-            if self._stopped.is_set():
-                return
-            if time.monotonic() - started > _STEADY_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
-            wait = _STOPPED_PAUSE_SECONDS if code in _STOPPED else pause
-            _log.error("worker-ended", pid=pid, status=code, seconds=wait)
-            self._stopped.wait(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        while not self._stopped.is_set():
+            self._stopped.wait(self._run_one())
+
+    def _run_one(self) -> float:
+        """Run a worker to its end; return how long to wait before the next."""
+        started = time.monotonic()
+        try:
+            pid = self._start()
+        except OSError as error:
+            wait = self._next_pause()
+            _log.error("worker-not-started", error=type(error).__name__, seconds=wait)
+            return wait
+        if pid is None:
+            return 0.0
+        code = self._wait(pid)
+        if self._stopped.is_set():
+            return 0.0
+        if time.monotonic() - started > _STEADY_SECONDS:
+            self._pause = _FIRST_PAUSE_SECONDS
+        wait = _STOPPED_PAUSE_SECONDS if code in _STOPPED else self._next_pause()
+        _log.error("worker-ended", pid=pid, status=code, seconds=wait)
+        return wait
+
+    def _next_pause(self) -> float:
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        return pause
 
     def stop(self) -> None:
         """Ask the worker to end, and start no other."""

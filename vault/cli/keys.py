@@ -7,7 +7,7 @@ import time
 
 import click
 
-from vault.cli import keys_backup, keys_check, keys_init, keys_policy
+from vault.cli import LazyGroup
 from vault.cli.connection import Connection, connected
 from vault.cli.failure import FAILED, Failure
 from vault.cli.output import print_fields, print_json, print_table, text_of
@@ -16,12 +16,24 @@ from vault.client import Client, Job, KeyExposure, KeyVersion
 _POLL_SECONDS = 0.5
 
 
-@click.group()
+ON_THE_HOST: dict[str, tuple[str, str]] = {
+    "init": ("vault.cli.keys_init", "Make the keyring of the table [keyrings.KEYRING]."),
+    "check": ("vault.cli.keys_check", "Try every key; exit 3 if one does not work."),
+    "policy": (
+        "vault.cli.keys_policy",
+        "Print the least privileges that the keyrings of a transit provider need there.",
+    ),
+    "backup": ("vault.cli.keys_backup", "Copy a provider's keys to the new FILE (mode 0600)."),
+    "conformance": (
+        "vault.cli.keys_conformance",
+        "Ask a key provider everything that it promises; exit 3 if a promise is not kept.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, table=ON_THE_HOST)
 def command() -> None:
     """Show, make, rotate and check keys."""
-
-
-command.add_command(keys_init.command, "init")
 
 
 @command.command("list")
@@ -92,14 +104,6 @@ def rotate(connection: Connection, keyring: str, waits: bool) -> None:
         )
     if job.state == "failed":
         sys.exit(FAILED)
-
-
-for _name, _command in (
-    ("check", keys_check.command),
-    ("policy", keys_policy.command),
-    ("backup", keys_backup.command),
-):
-    command.add_command(_command, _name)
 
 
 def _wait(client: Client, job: Job, *, is_told: bool) -> Job:

@@ -23,5 +23,5 @@ from vault.config import load_configuration
 @host_options
 @reports_misconfiguration
 def command(config: Path | None, data: Path | None, provider: str | None, role: str) -> None:
-    """Print the least privileges that the keyrings of a provider of type "transit" need there."""
+    """Print the least privileges that the keyrings of a transit provider need there."""
     click.echo(policies_of(load_configuration(config, data), provider, role), nl=False)

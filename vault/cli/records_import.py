@@ -94,6 +94,11 @@ def _options(file: Path, mapping: tuple[str, ...], given: dict[str, Any]) -> Imp
     if form == "jsonl" and (mapping or given["dropped"] or given["delimiter"]):
         raise click.UsageError("--map, --drop and --delimiter are about columns; lines of JSON have none.")
     beside = file if source is not None else _STANDARD_INPUT
+    report = _report(given["report"], beside, is_dry_run=given["is_dry_run"])
+    state = _state(given["state"], source, is_dry_run=given["is_dry_run"])
+    files = [each.absolute() for each in (source, given["tokens"], report, state) if each is not None]
+    if len(set(files)) < len(files):
+        raise click.UsageError("The file, --tokens, --refused and --state are files of their own.")
     return ImportOptions(
         source=source,
         form=form,
@@ -106,8 +111,8 @@ def _options(file: Path, mapping: tuple[str, ...], given: dict[str, Any]) -> Imp
         delimiter=_delimiter(given["delimiter"], file),
         key=given["key"],
         tokens=given["tokens"],
-        report=_report(given["report"], beside, is_dry_run=given["is_dry_run"]),
-        state=_state(given["state"], source, is_dry_run=given["is_dry_run"]),
+        report=report,
+        state=state,
         is_dry_run=given["is_dry_run"],
         batch=given["batch"],
         parallel=given["parallel"],

@@ -67,22 +67,30 @@ class BatchRead:
     Attributes:
         entry_for: chooses what is read from the current row (None: no such record) and the wanted one (None: not
             kept), and makes its entry; raises a VaultError to refuse.
+        check_room: asked before anything is fetched; raises a VaultError if the batch has shown enough.
     """
 
     key: RecordKey
     generation: int | None
     entry_for: Callable[[RecordRow | None, RecordRow | None], tuple[RecordRow, AuditRow]]
     refused: RefusalEntry
+    check_room: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLookup:
-    """Find live records by tag with their entries; ``entries_for`` raises a VaultError to refuse."""
+    """Find live records by tag with their entries.
+
+    Attributes:
+        entries_for: makes the entries of what was found; raises a VaultError to refuse.
+        check_room: as for a read.
+    """
 
     query: TagQuery
     page: Page
     entries_for: Callable[[Sequence[tuple[IndexRow, RecordRow]]], Sequence[AuditRow]]
     refused: RefusalEntry
+    check_room: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

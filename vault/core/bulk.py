@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from vault.audit.events import Action, Result
 from vault.core.batches import Batch, BatchRefusedError, Outcome, Refusal
-from vault.core.bulk_plan import PlannedBatch, Planner, Step, result_of
+from vault.core.bulk_items import ShownLimits, Step, result_of
+from vault.core.bulk_plan import PlannedBatch, Planner
 from vault.core.bulk_results import (
     BulkResult,
     Found,
@@ -42,8 +43,9 @@ from vault.core.trail import event_of
 
 MAX_OPERATIONS = 1_000
 """How many operations a batch has at most; at least one."""
-MAX_SHOWN_BYTES = 16 * 1_048_576
-"""How much a batch shows at most, in bytes of sealed documents; each look-up and get beyond it is refused."""
+SHOWN_LIMITS = ShownLimits(records=5_000, document_bytes=16 * 1_048_576)
+"""How much a batch shows at most; look-ups and gets are refused from the first one on that does not fit. Each record
+that is shown has an entry, and while entries are written nobody else writes."""
 
 
 class Bulk:
@@ -56,7 +58,7 @@ class Bulk:
 
     def __init__(self, access: RecordAccess, reading: Reading) -> None:
         self._access = access
-        self._planner = Planner(access, reading, max_shown_bytes=MAX_SHOWN_BYTES)
+        self._planner = Planner(access, reading, SHOWN_LIMITS)
         self._releases = Releases(access)
         self._writes = RecordWrites(access)
 

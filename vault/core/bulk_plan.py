@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from vault.audit.events import Result
 from vault.core.batches import (
-    BatchCreate,
-    BatchErase,
     BatchItem,
-    BatchLookup,
-    BatchRead,
-    BatchRefused,
-    BatchReplace,
-    Refusal,
-    RefusalEntry,
 )
+from vault.core.bulk_items import ItemMaker, ShownLimits, Step
 from vault.core.collections import Definition
 from vault.core.content import Content
 from vault.core.errors import (
-    DuplicateValueError,
-    IntegrityError,
     NotAuthorizedError,
-    TooLargeError,
     UnavailableError,
     UnprocessableError,
     VaultError,
@@ -32,51 +21,18 @@ from vault.core.errors import (
 from vault.core.operations import (
     CreateOperation,
     EraseOperation,
-    GetOperation,
     LookupOperation,
     Operation,
     UnreadableOperation,
     UpdateOperation,
 )
 from vault.core.policy import Caller, authorize
-from vault.core.ports import DuplicateIndexError, RecordKey, TagQuery
 from vault.core.reading import Reading
 from vault.core.record_access import RecordAccess, not_found
-from vault.core.record_drafts import Drafted, draft_change, draft_new
+from vault.core.record_drafts import draft_change, draft_new
 from vault.core.record_rules import check_if_match, check_live, check_not_erased, check_purpose_stated
-from vault.core.record_seal import RecordSealer, SealedRecord
-from vault.core.record_writes import RecordWrites
-from vault.core.releases import Releases
-from vault.core.rows import AuditRow, IndexRow, RecordRow
-from vault.core.tombstones import erase_event, tombstone
-from vault.core.trail import event_of
-
-
-@dataclass(slots=True)
-class Step:
-    """One operation on its way through the plan.
-
-    Attributes:
-        refusal: why it cannot be carried out; nothing more is done about it then.
-        definition: of the collection.
-        previous: the row that it changes.
-        drafted: what it will store.
-        sealed: the same, sealed.
-        query: the look-up by tag that it asks for.
-    """
-
-    operation: Operation
-    refusal: VaultError | None = None
-    definition: Definition | None = None
-    previous: RecordRow | None = None
-    drafted: Drafted | None = None
-    sealed: SealedRecord | None = None
-    query: TagQuery | None = None
-
-    def defined(self) -> Definition:
-        """The definition, for a step that was not refused."""
-        assert self.definition is not None  # noqa: S101 - set before any other work on the step
-        return self.definition
+from vault.core.record_seal import RecordSealer
+from vault.core.rows import RecordRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,42 +50,20 @@ class PlannedBatch:
     now: int
 
 
-@dataclass(slots=True)
-class _Budget:
-    """How much of a batch's answer is left, in bytes of sealed documents."""
-
-    limit: int
-    left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.left = self.limit
-
-    def take(self, rows: Sequence[RecordRow]) -> None:
-        size = sum(len(row.sealed_document or b"") for row in rows)
-        if size > self.left:
-            raise TooLargeError(
-                f"This batch shows over {self.limit:,} bytes of documents; ask for this one in another batch.",
-                code="answer-too-large",
-            )
-        self.left -= size
-
-
 class Planner:
     """Plans batches.
 
     Args:
         access: the way to the records.
         reading: makes the tags of look-ups.
-        max_shown_bytes: how much one batch shows.
+        limits: how much one batch shows.
     """
 
-    def __init__(self, access: RecordAccess, reading: Reading, *, max_shown_bytes: int) -> None:
+    def __init__(self, access: RecordAccess, reading: Reading, limits: ShownLimits) -> None:
         self._access = access
         self._reading = reading
-        self._max_shown_bytes = max_shown_bytes
+        self._limits = limits
         self._sealer = RecordSealer(access.keyrings)
-        self._writes = RecordWrites(access)
-        self._releases = Releases(access)
 
     def plan(self, caller: Caller, collection: str, operations: Sequence[Operation]) -> PlannedBatch:
         """Do all that can be done before the transaction.
@@ -149,9 +83,8 @@ class Planner:
         for step in _live(steps):
             if isinstance(step.operation, LookupOperation):
                 self._find_tag(step, step.operation)
-        budget = _Budget(self._max_shown_bytes)
-        items = [self._item(caller, collection, step, budget) for step in steps]
-        return PlannedBatch(steps, items, now)
+        maker = ItemMaker(self._access, self._limits)
+        return PlannedBatch(steps, [maker.item(caller, collection, step) for step in steps], now)
 
     def _authorize(self, caller: Caller, collection: str, steps: Sequence[Step]) -> None:
         # Once for all: redefined between two operations, one could be stored by a definition that never checked it.
@@ -242,104 +175,6 @@ class Planner:
             step.query = self._reading.tag_query(step.defined(), lookup.field, lookup.value, lookup.region)
         except VaultError as error:
             step.refusal = error
-
-    def _item(self, caller: Caller, collection: str, step: Step, budget: _Budget) -> BatchItem:
-        refused = self._refusal_entry(caller, collection, step.operation)
-        if step.refusal is not None:
-            return BatchRefused(step.refusal, refused(step.refusal))
-        if isinstance(step.operation, GetOperation):
-            return self._read_item(caller, collection, step, step.operation, budget, refused)
-        if isinstance(step.operation, LookupOperation):
-            return self._lookup_item(caller, step, step.operation, budget, refused)
-        if step.sealed is None or step.drafted is None:
-            return self._erase_item(caller, step)
-        if step.previous is None:
-            return BatchCreate(self._writes.new(caller, step.sealed, step.drafted.names), refused)
-        write = self._writes.change(
-            caller,
-            step.sealed,
-            step.drafted.names,
-            previous=step.previous,
-            definition=step.defined(),
-        )
-        return BatchReplace(write, step.previous, refused)
-
-    def _erase_item(self, caller: Caller, step: Step) -> BatchErase:
-        previous = step.previous
-        assert previous is not None  # noqa: S101 - an erase that was not refused has its row
-        ring = self._access.keyrings.get(previous.tenant, previous.keyring)
-        return BatchErase(
-            tombstone(previous, ring, self._access.clock()),
-            previous,
-            self._access.trail.entry(erase_event(caller, previous)),
-        )
-
-    def _read_item(
-        self,
-        caller: Caller,
-        collection: str,
-        step: Step,
-        operation: GetOperation,
-        budget: _Budget,
-        refused: RefusalEntry,
-    ) -> BatchRead:
-        definition = step.defined()
-
-        def entry_for(current: RecordRow | None, wanted: RecordRow | None) -> tuple[RecordRow, AuditRow]:
-            if current is None:
-                raise not_found()
-            row, entry = self._releases.read_entry(
-                caller, definition, operation.view, current=current, wanted=wanted
-            )
-            budget.take([row])
-            return row, entry
-
-        key = RecordKey(caller.tenant, collection, operation.token)
-        return BatchRead(key, operation.generation, entry_for, refused)
-
-    def _lookup_item(
-        self,
-        caller: Caller,
-        step: Step,
-        operation: LookupOperation,
-        budget: _Budget,
-        refused: RefusalEntry,
-    ) -> BatchLookup:
-        definition = step.defined()
-        lookup = operation.lookup
-
-        def entries_for(found: Sequence[tuple[IndexRow, RecordRow]]) -> Sequence[AuditRow]:
-            budget.take([row for _, row in found])
-            return self._releases.lookup_entries(
-                caller, definition, lookup.view, field=lookup.field, found=found
-            )
-
-        assert step.query is not None  # noqa: S101 - a look-up that was not refused has its tag
-        return BatchLookup(step.query, lookup.page, entries_for, refused)
-
-    def _refusal_entry(self, caller: Caller, collection: str, operation: Operation) -> RefusalEntry:
-        def entry(refusal: Refusal) -> AuditRow:
-            event = event_of(
-                caller,
-                operation.action,
-                result_of(refusal),
-                reason=code_of(refusal),
-                collection=collection,
-                token=operation.token,
-            )
-            return self._access.trail.entry(event)
-
-        return entry
-
-
-def code_of(refusal: Refusal) -> str:
-    """The problem code of a refusal."""
-    return DuplicateValueError.code if isinstance(refusal, DuplicateIndexError) else refusal.code
-
-
-def result_of(refusal: Refusal) -> Result:
-    """How an operation that was not carried out ended, as its entry says it."""
-    return Result.FAILED if isinstance(refusal, IntegrityError) else Result.REFUSED
 
 
 def _live(steps: Sequence[Step]) -> list[Step]:

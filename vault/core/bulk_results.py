@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from vault.audit.events import Action
 from vault.core.batches import Outcome
-from vault.core.bulk_plan import code_of
+from vault.core.bulk_items import code_of
 from vault.core.errors import VaultError
 from vault.core.idempotency import HEADER_POSITION, Claim
 from vault.core.operations import EraseOperation, Operation

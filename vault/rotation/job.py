@@ -68,6 +68,10 @@ class JobMeter(Protocol):
         """Count one batch."""
         ...
 
+    def nothing_waits(self, job: str) -> None:
+        """Note that a job has looked and found nothing to do: that is a success, too."""
+        ...
+
 
 def standing_job(job: Job, now: int) -> JobRow:
     """The first row of a job that never ends and works for all tenants."""

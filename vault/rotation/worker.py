@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from vault.telemetry.traces import places_of
 
 LEAST_PAUSE_SECONDS = 0.005
 """The shortest pause after a batch."""
-_MOST_WAIT_SECONDS = 1.0
-"""How long the loop sleeps at a time: a clock that jumps must not make it sleep for hours."""
+_SOON_SECONDS = 30.0
+"""When a job that could not go on, or that another worker has, is tried again, however long the interval is."""
 
 _log = event_logger("strongroom.worker")
 
@@ -52,8 +53,8 @@ class _Bench:
     done: int = 0
     failed: int = 0
 
-    def rest(self) -> None:
-        self.rests_until = time.monotonic() + self.interval_seconds
+    def rest(self, at_most: float = math.inf) -> None:
+        self.rests_until = time.monotonic() + min(self.interval_seconds, at_most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Worker:
         owner: the boot id of this process.
         clock: tells the time for leases.
         meter: counts.
-        interval_seconds: how long a job rests when nothing waits, or when it cannot go on.
+        interval_seconds: how long a job rests when nothing waits.
         intervals: the same for single jobs by name.
     """
 
@@ -112,7 +113,7 @@ class Worker:
                     stop.wait(self._try_batch(bench))
             next_at = min(bench.rests_until for bench in self._benches)
             if next_at > time.monotonic():
-                stop.wait(min(next_at - time.monotonic(), _MOST_WAIT_SECONDS))
+                stop.wait(max(0.0, next_at - time.monotonic()))
         self._let_go()
 
     def run_once(self, stop: Stop) -> list[Outcome]:
@@ -146,10 +147,13 @@ class Worker:
         """Do a batch if there is one to do; whatever goes wrong, the other jobs go on. Returns how long to pause."""
         try:
             if bench.turn is None:
-                if bench.job.is_waiting():
-                    bench.turn = self._take(bench.job)
-                if bench.turn is None:
+                if not bench.job.is_waiting():
+                    self._meter.nothing_waits(bench.job.name)
                     bench.rest()
+                    return 0.0
+                bench.turn = self._take(bench.job)
+                if bench.turn is None:
+                    bench.rest(_SOON_SECONDS)
                     return 0.0
             step = self._batch(bench, bench.turn)
             if not step.is_more:
@@ -168,7 +172,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001  # the worker loop: one job's fault must not end the others
             _log.critical("job-failed", job=bench.job.name, code="unexpected", places=places_of(error))
             bench.turn = None
-        bench.rest()
+        bench.rest(_SOON_SECONDS)
         return 0.0
 
     def _take(self, job: Job) -> Turn | None:

@@ -85,6 +85,7 @@ def _carried_out(
 def _read(
     database: Database, inside: RecordTransaction, batch: Batch, item: BatchRead | BatchLookup
 ) -> tuple[Outcome, list[AuditRow]]:
+    item.check_room()
     if isinstance(item, BatchLookup):
         found = inside.lookup(database, item.query, batch.now, item.page)
         return [row for _, row in found], list(item.entries_for(found))

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import peewee
 
@@ -107,24 +107,37 @@ class SqliteEngine:
             UnavailableError: no turn within the deadline, or the disk refuses.
             IntegrityError: SQLite finds its own file damaged.
         """
-        with self._translated(), self._writer_turn(), self._timed("write"):
-            self.database.told = []
-            with self.database.atomic("IMMEDIATE"):
-                yield self.database
-            if self._metrics is not None:
-                for action, result in self.database.told:
-                    self._metrics.audit_committed(action, result)
+        told: list[tuple[str, str]] = []
+        asked, had = time.perf_counter(), 0.0
+        try:
+            with self._translated(), self._writer_turn():
+                had = time.perf_counter()
+                self.database.told = told
+                with self.database.atomic("IMMEDIATE"):
+                    yield self.database
+        except BaseException:
+            told.clear()
+            raise
+        finally:
+            # Others wait for the turn: what is noted is noted after it.
+            if self._metrics is not None and had:
+                self._metrics.database_wrote(had - asked, time.perf_counter() - had, told)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[peewee.Database]:
         """Run single SELECTs, each of which sees one consistent state."""
-        with self._translated(), self._own_turn(), self._timed("read"):
-            yield self.database
+        with self._translated(), self._own_turn():
+            began = time.perf_counter()
+            try:
+                yield self.database
+            finally:
+                if self._metrics is not None:
+                    self._metrics.database_read(time.perf_counter() - began)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[peewee.Database]:
         """Run several SELECTs that all see the same state."""
-        with self._translated(), self._own_turn(), self._timed("read"), self.database.atomic("DEFERRED"):
+        with self.read(), self.database.atomic("DEFERRED"):
             yield self.database
 
     def scrub(self) -> bool:
@@ -165,12 +178,10 @@ class SqliteEngine:
 
     @contextlib.contextmanager
     def _writer_turn(self) -> Iterator[None]:
-        began = time.monotonic()
+        deadline = time.monotonic() + LOCK_DEADLINE_SECONDS
         # flock belongs to the open file, which all threads share: threads queue on the mutex first.
         with self._own_turn():
-            self._flock(began + LOCK_DEADLINE_SECONDS)
-            if self._metrics is not None:
-                self._metrics.database_waited(time.monotonic() - began)
+            self._flock(deadline)
             try:
                 yield
             finally:
@@ -186,17 +197,6 @@ class SqliteEngine:
                 time.sleep(_LOCK_POLL_SECONDS)
             else:
                 return
-
-    @contextlib.contextmanager
-    def _timed(self, kind: Literal["read", "write"]) -> Iterator[None]:
-        if self._metrics is None:
-            yield
-            return
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._metrics.database_worked(kind, time.perf_counter() - began)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

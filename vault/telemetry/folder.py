@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vault.telemetry.logs import event_logger
-from vault.telemetry.shared import FOLDER_VARIABLE, RESERVED_BYTES
+from vault.telemetry.shared import FOLDER_VARIABLE
+from vault.telemetry.values import RESERVED_BYTES
 
 _PREFIX = "strongroom-metrics-"
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: a full data disk does not reach it

@@ -17,6 +17,7 @@ from vault.telemetry.fields import allowed, plain_text
 from vault.telemetry.traces import places_of
 
 _OURS = ("keyproviders", "strongroom", "vault")
+_WITHHELD = "withheld"
 _WARNINGS = "py.warnings"
 _SERVER = "_granian"
 _SERVER_SAYS: Mapping[str, re.Pattern[str]] = {
@@ -26,9 +27,11 @@ _SERVER_SAYS: Mapping[str, re.Pattern[str]] = {
 }
 
 
-def line_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Turn a record into a line without its time."""
+def line_of(record: logging.LogRecord) -> dict[str, Any] | None:
+    """Turn a record into a line without its time; None for what tells nobody anything."""
     event, fields = _event_of(record)
+    if event == _WITHHELD and record.name == _SERVER and record.levelno < logging.ERROR:
+        return None  # advice on settings, at every start
     fields["where"] = f"{Path(record.pathname).name}:{record.lineno}"
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
@@ -48,4 +51,4 @@ def _event_of(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
             found = pattern.fullmatch(record.getMessage())
             if found is not None:
                 return event, {"worker": int(found[1])} if found.groups() else {}
-    return "withheld", {}
+    return _WITHHELD, {}

@@ -29,8 +29,14 @@ class JobMeter:
             rows_failed: rows that it could not finish; a batch with none counts as a success.
             seconds: how long it took.
         """
-        self._metrics.job_batch(job, rows_done, rows_failed, seconds, ended=time.time())
+        self._metrics.job_batch(job, rows_done, rows_failed, seconds)
+        if not rows_failed:
+            self._metrics.job_succeeded(job, time.time())
         if not (rows_done or rows_failed):
             return  # a job that finds nothing to do would fill the log with it
         note = _log.warning if rows_failed else _log.info
         note("job-batch", job=job, rows=rows_done, failed=rows_failed, seconds=round(seconds, 3))
+
+    def nothing_waits(self, job: str) -> None:
+        """Note that a job has looked and found nothing to do: that is a success, too."""
+        self._metrics.job_succeeded(job, time.time())

@@ -171,7 +171,10 @@ class _Records(logging.Handler):
     """Brings records of the standard library's logging to the same output."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = {"time": datetime.now(UTC)} | line_of(record)
+        told = line_of(record)
+        if told is None:
+            return
+        line = {"time": datetime.now(UTC)} | told
         request_id = running_request.get()
         if request_id is not None:
             line["request_id"] = request_id

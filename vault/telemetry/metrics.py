@@ -1,22 +1,30 @@
 """The numbers of this vault: every metric by name, its labels, and what may stand in a label.
 
-prometheus-client decides at its first import whether its values live in this process or, for several processes to be
-added up, in files of a folder (``PROMETHEUS_MULTIPROC_DIR``). So it is imported when :class:`Metrics` is made, not
-before. Label values come from closed sets: routes, methods, statuses, configured names, words of our own code.
+Where the server named a folder, the numbers of its processes lie there and are added up (prometheus-client's
+multiprocess mode); without one they live in the process. prometheus-client is imported when :class:`Metrics` is made:
+commands that measure nothing start faster. Label values come from closed sets: routes, methods, statuses, configured
+names, words of our own code.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vault.telemetry.shared import FOLDER_VARIABLE, SharedValues
+from vault.telemetry.shared import SharedNumbers
+from vault.telemetry.values import value_class
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,62}", re.ASCII)
+_FORMS = {
+    "route": re.compile(r"[A-Za-z0-9_.{}/-]{1,120}", re.ASCII),
+    "method": re.compile(r"[A-Z]{3,7}", re.ASCII),
+    "status": re.compile(r"[1-5][0-9]{2}", re.ASCII),
+    "version": re.compile(r"[A-Za-z0-9_.+-]{1,40}", re.ASCII),
+}
+"""What label values look like; those of labels that are not named here are words."""
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _CALL_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
@@ -98,16 +106,22 @@ class Metrics:
 
     Args:
         version: the release that runs.
+
+    Attributes:
+        is_counted: whether what this process does is in the numbers; not if there was no room to keep them.
     """
 
     def __init__(self, version: str) -> None:
-        self._shared = SharedValues.of_environment()
-        if self._shared is not None and not self._shared.is_writing:
-            del os.environ[FOLDER_VARIABLE]
         # Imported late: see above.
         import prometheus_client  # noqa: PLC0415
+        from prometheus_client import values  # noqa: PLC0415
 
         self._client = prometheus_client
+        self._values = values
+        self._shared = SharedNumbers.of_environment()
+        files = None if self._shared is None else self._shared.files
+        self._value_class = values.MutexValue if files is None else value_class(files)
+        self.is_counted = self._shared is None or files is not None
         self._registry = prometheus_client.CollectorRegistry()
         self._series: dict[tuple[str, ...], Any] = {}
         self._metrics = {name: self._made(name, described) for name, described in METRICS.items()}
@@ -153,34 +167,40 @@ class Metrics:
         """Note one question to a cache: ``hit`` or ``miss``."""
         self._of("strongroom_cache_requests_total", cache, outcome).inc()
 
-    def database_waited(self, seconds: float) -> None:
-        """Note how long somebody waited for the turn."""
-        self._of("strongroom_database_wait_seconds").observe(seconds)
+    def database_read(self, seconds: float) -> None:
+        """Note how long a reading transaction took."""
+        self._of("strongroom_database_transaction_seconds", "read").observe(seconds)
 
-    def database_worked(self, kind: Literal["read", "write"], seconds: float) -> None:
-        """Note how long a transaction took."""
-        self._of("strongroom_database_transaction_seconds", kind).observe(seconds)
+    def database_wrote(self, waited: float, seconds: float, entries: Sequence[tuple[str, str]]) -> None:
+        """Note a writing transaction.
+
+        Args:
+            waited: seconds until it had its turn.
+            seconds: how long it took, its commit included.
+            entries: action and result of each entry of the access log that it committed.
+        """
+        self._of("strongroom_database_wait_seconds").observe(waited)
+        self._of("strongroom_database_transaction_seconds", "write").observe(seconds)
+        for action, result in entries:
+            self._of("strongroom_audit_entries_total", action, result).inc()
 
     def database_failed(self, reason: str) -> None:
         """Note a transaction that was not carried out."""
-        self._of("strongroom_database_failures_total", word(reason)).inc()
-
-    def audit_committed(self, action: str, result: str) -> None:
-        """Note an entry of the access log that is stored."""
-        self._of("strongroom_audit_entries_total", word(action), word(result)).inc()
+        self._of("strongroom_database_failures_total", reason).inc()
 
     def audit_failed(self) -> None:
         """Note a request that was refused because the access log could not be written."""
         self._of("strongroom_audit_failures_total").inc()
 
-    def job_batch(self, job: str, rows_done: int, rows_failed: int, seconds: float, *, ended: float) -> None:
-        """Note one batch of a job; ``ended`` is Unix time."""
-        job = word(job)
+    def job_batch(self, job: str, rows_done: int, rows_failed: int, seconds: float) -> None:
+        """Note one batch of a job."""
         self._of("strongroom_job_rows_total", job, "done").inc(rows_done)
         self._of("strongroom_job_rows_total", job, "failed").inc(rows_failed)
         self._of("strongroom_job_batch_seconds", job).observe(seconds)
-        if not rows_failed:
-            self._of("strongroom_job_last_success_timestamp_seconds", job).set(ended)
+
+    def job_succeeded(self, job: str, moment: float) -> None:
+        """Note when a job did all that it found, in Unix time."""
+        self._of("strongroom_job_last_success_timestamp_seconds", job).set(moment)
 
     def _made(self, name: str, described: Description) -> Any:
         # What is read from several processes must not be read from this one once more.
@@ -194,6 +214,7 @@ class Metrics:
             "gauge": self._client.Gauge,
             "histogram": self._client.Histogram,
         }
+        self._values.ValueClass = self._value_class  # where metrics look it up
         return kinds[described.kind](name, described.meaning, described.labels, **options)
 
     def _of(self, name: str, *labels: str) -> Any:
@@ -202,10 +223,12 @@ class Metrics:
         found = self._series.get(key)
         if found is None:
             metric = self._metrics[name]
-            found = self._series[key] = metric.labels(*labels) if labels else metric
+            self._values.ValueClass = self._value_class  # where metrics look it up
+            found = metric.labels(*map(label_value, METRICS[name].labels, labels)) if labels else metric
+            self._series[key] = found
         return found
 
 
-def word(text: str) -> str:
-    """A label value that our own code names, or ``other``."""
-    return text if _WORD.fullmatch(text) else "other"
+def label_value(label: str, text: str) -> str:
+    """What stands in a label: a word of our own code, or ``other`` for what has not the label's form."""
+    return text if _FORMS.get(label, _WORD).fullmatch(text) else "other"

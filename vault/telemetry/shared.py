@@ -1,9 +1,4 @@
-"""Numbers that several processes of one server write into a folder, so that any of them can show the sum.
-
-prometheus-client maps files of that folder into memory and grows them sparsely. Writing to a page for which the file
-system has no room left ends the process by SIGBUS; so each process reserves the room for all it can ever write when it
-starts, and one that cannot get it measures nothing.
-"""
+"""The folder in which the processes of one server keep their numbers, as one of them sees it."""
 
 from __future__ import annotations
 
@@ -13,38 +8,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vault.telemetry.values import RESERVED_BYTES, NumbersFile
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Names the folder to the processes of a server; prometheus-client reads it, too."""
-RESERVED_BYTES = {
-    "histogram": 512 * 1024,
-    "counter": 512 * 1024,
-    "gauge_livesum": 64 * 1024,
-    "gauge_max": 64 * 1024,
-}
-"""What each kind of metric gets in each process: more than all label values together need, which a test counts."""
+"""Names the folder to the processes of a server."""
 _HOLD = "{pid}.alive"
 
 
-class SharedValues:
-    """The folder as one process sees it.
+class SharedNumbers:
+    """The numbers of all processes, and the files of this one.
 
     Args:
         folder: private to this user.
 
     Attributes:
-        is_writing: whether this process has the room to take part.
+        files: those of this process by kind; None if there is no room for them, or another instance has them.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._hold = -1
-        self.is_writing = self._take_part()
+        self.files = self._open_files()
 
     @classmethod
-    def of_environment(cls) -> SharedValues | None:
+    def of_environment(cls) -> SharedNumbers | None:
         """The folder that the server named to its processes; None if there is none, for tests and commands."""
         folder = os.environ.get(FOLDER_VARIABLE)
         return None if folder is None else cls(Path(folder))
@@ -63,15 +52,29 @@ class SharedValues:
 
         MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
 
-    def _take_part(self) -> bool:
+    def _open_files(self) -> dict[str, NumbersFile] | None:
         pid = os.getpid()
-        # A process of this number may have been killed earlier.
-        (self._folder / f"gauge_livesum_{pid}.db").unlink(missing_ok=True)
         try:
-            for kind, size in RESERVED_BYTES.items():
-                _reserve(self._folder / f"{kind}_{pid}.db", size)
-            self._hold = _held(self._folder / _HOLD.format(pid=pid))
+            if not self._hold(pid):
+                return None  # this very process has its files already, and two would write over each other
+            # A process of this number may have been killed earlier.
+            (self._folder / f"gauge_livesum_{pid}.db").unlink(missing_ok=True)
+            return {
+                kind: NumbersFile(self._folder / f"{kind}_{pid}.db", size)
+                for kind, size in RESERVED_BYTES.items()
+            }
         except OSError:
+            return None
+
+    def _hold(self, pid: int) -> bool:
+        """Say that this process lives; False if it has said so before."""
+        # The kernel lets go of the lock when the process ends, however it ends: a process number alone could be
+        # another's soon. So the file is never closed.
+        hold = os.open(self._folder / _HOLD.format(pid=pid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(hold)
             return False
         return True
 
@@ -80,24 +83,6 @@ class SharedValues:
             pid = int(hold.name.partition(".")[0])
             if pid != os.getpid() and not _is_held(hold):
                 yield pid
-
-
-def _reserve(file: Path, size: int) -> None:
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError:
-        file.unlink()
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def _held(file: Path) -> int:
-    # The kernel lets go of it when this process ends, however it ends: a process number alone could be another's soon.
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
 
 
 def _is_held(file: Path) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vault import client as public
-from vault.cli import COMMANDS, connection, main
+from vault.cli import COMMANDS, connection, keys, main
 
 TOKEN = UUID("6f1c0a52-93f4-4c39-9d6d-3f7b1c2d4e5f")
 CANARY = "ada.canary@example.com"
@@ -481,9 +481,8 @@ def test_people_see_that_a_key_is_compromised(fake: FakeClient) -> None:
     assert fake.calls
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_table_says_what_the_command_says(name: str) -> None:
-    module, line = COMMANDS[name]
+@pytest.mark.parametrize(("module", "line"), [*COMMANDS.values(), *keys.ON_THE_HOST.values()])
+def test_the_table_says_what_the_command_says(module: str, line: str) -> None:
     command = importlib.import_module(module).command
     assert command.get_short_help_str(limit=200) == line
 

@@ -11,7 +11,8 @@ import pytest
 
 from vault.audit.entry import read_entry
 from vault.audit.events import Action, AuditEvent
-from vault.core.bulk import MAX_OPERATIONS
+from vault.core.bulk import MAX_OPERATIONS, SHOWN_LIMITS
+from vault.core.bulk_items import ShownLimits
 from vault.core.bulk_results import BulkResult, Found, ItemResult, OperationRefused, Written
 from vault.core.collections import Settings
 from vault.core.errors import (
@@ -40,6 +41,7 @@ from vault.core.record_drafts import NewDocument, Patch
 from vault.core.records import Records
 from vault.core.releases import ShownRecord, View
 from vault.core.rows import KeyState, RecordRow
+from vault.storage.record_transaction import RecordTransaction
 from vault.storage.records import SqlRecordStore
 
 if TYPE_CHECKING:
@@ -382,10 +384,12 @@ def test_a_batch_that_is_always_overtaken_gives_up_and_leaves_nothing(lab: Lab) 
     assert (count(lab, "record"), count(lab, "audit_entry")) == (0, entries)
 
 
-def test_what_is_shown_has_a_limit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["records", "bytes"])
+def test_what_is_shown_has_a_limit(lab: Lab, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     rows = [lab.create(login=f"l{n}", note="n" * 1_000) for n in range(5)]
     size = len(rows[0].sealed_document or b"")
-    monkeypatch.setattr(lab.vault.services.bulk._planner, "_max_shown_bytes", 3 * size)
+    limits = ShownLimits(3, 10**6) if by == "records" else ShownLimits(100, 3 * size + 100)
+    monkeypatch.setattr(lab.vault.services.bulk._planner, "_limits", limits)
 
     items = run(lab, *map(to_get, rows), to_look_up("login", "l0"), to_create(login="new"))
 
@@ -400,13 +404,39 @@ def test_what_is_shown_has_a_limit(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     assert codes(run(lab, *map(to_get, rows[:3]))) == [None] * 3
 
 
-def test_an_operation_that_does_not_fit_leaves_room_for_a_smaller_one(
+def test_nothing_is_fetched_behind_the_first_that_did_not_fit(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large, small = lab.create(note="n" * 5_000), lab.create(note="n")
-    monkeypatch.setattr(lab.vault.services.bulk._planner, "_max_shown_bytes", 1_000)
+    large, small = lab.create(note="n" * 5_000), lab.create(login="small")
+    monkeypatch.setattr(lab.vault.services.bulk._planner, "_limits", ShownLimits(100, 1_000))
+    fetched: list[str] = []
+    for name in ("find", "lookup"):
+        whole = getattr(RecordTransaction, name)
 
-    assert codes(run(lab, to_get(large), to_get(small))) == ["answer-too-large", None]
+        def watched(self: Any, *arguments: Any, whole: Any = whole, name: str = name) -> Any:
+            fetched.append(name)
+            return whole(self, *arguments)
+
+        monkeypatch.setattr(RecordTransaction, name, watched)
+
+    items = run(lab, to_get(small), to_get(large), to_get(lab.create()), to_look_up("login", "small"))
+
+    assert codes(items) == [None, *["answer-too-large"] * 3]
+    assert fetched == ["find"] * 2
+
+
+def test_lookups_of_a_batch_show_five_thousand_records_together(lab: Lab) -> None:
+    city = {"type": "object", "properties": {"city": {"type": "string", "x-index": "lookup"}}}
+    lab.vault.services.collections.define(lab.caller, "places", city, Settings())
+    bulk = lab.vault.services.bulk
+    bulk.run(lab.caller, "places", [to_create(city="Ulm")] * 1_000)
+    lookup = LookupOperation(Lookup("city", "Ulm", None, View(), Page(1_000)))
+
+    result = bulk.run(lab.caller, "places", [*[lookup] * 7, to_create(city="Rom")])
+
+    assert SHOWN_LIMITS.records == 5_000
+    assert [len(item.records) for item in result.items if isinstance(item, Found)] == [1_000] * 5
+    assert codes(result.items) == [*[None] * 5, *["answer-too-large"] * 2, None]
 
 
 def test_a_token_stands_once_in_a_batch(lab: Lab) -> None:

@@ -83,7 +83,7 @@ def fail(guarded: GuardedProvider, times: int) -> None:
 
 def test_a_call_that_hangs_ends_at_its_deadline_and_opens_the_breaker(remote: Remote) -> None:
     states: list[BreakerState] = []
-    guarded = guard(remote, changed=lambda name, state: states.append(state))
+    guarded = guard(remote, changed=lambda _name, state: states.append(state))
     remote.gate.clear()
     fail(guarded, FAILURES_TO_OPEN)
     assert states == [BreakerState.OPEN]

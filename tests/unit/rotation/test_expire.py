@@ -14,10 +14,10 @@ from vault.audit.entry import read_entry
 from vault.bootstrap import Vault
 from vault.core.clock import system_clock
 from vault.core.errors import RecordErasedError, UnavailableError
-from vault.core.expiry import EXPIRED, Expiry
+from vault.core.expiry import EXPIRED, Expiry, Place
 from vault.core.job_ports import LeaseLostError, Turn
 from vault.core.reading import View
-from vault.core.rows import AuditRow, IndexRow, RecordHistoryRow
+from vault.core.rows import AuditRow, IndexRow, RecordHistoryRow, RecordRow
 from vault.rotation import expire, job
 from vault.rotation.expire import ExpireRecords
 from vault.rotation.job import lease_end, standing_job
@@ -369,3 +369,38 @@ def test_a_key_version_that_came_after_the_start_is_named_too(
     run(vault)
 
     assert vault.services.erasures.state(CALLER, people_key(token)).opened_by == [("default", 1)]
+
+
+def test_in_the_middle_of_a_pass_what_the_last_one_found_still_counts(
+    vault: Vault, past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "BATCH_ROWS", 2)
+    for n in range(3):
+        tamper(vault, past.store(n, minutes_ago=30 - n), generation=9)
+    work = expire_job(vault)
+    assert run(vault, work).job.failed == 3
+    turn = turn_on(vault, work)
+
+    turn = work.step(turn).turn
+
+    assert turn.job.failed == 3
+    assert turn.job.error is not None
+    assert work.step(turn).turn.job.failed == 3
+
+
+def test_a_record_that_was_prolonged_or_erased_since_it_was_found_due_is_let_be(
+    vault: Vault, past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = store(vault, {"email": "live@example.org"}, expires_at=system_clock() + 10**12)
+    gone = past.store(1)
+    erase(vault, gone)
+    places = [Place(row.expires_at or 0, row.id or 0) for row in vault.stores.inspector.rows(RecordRow)]
+    assert len(places) == 2
+    monkeypatch.setattr(vault.stores.expiry, "due", lambda *_, **__: [*places, Place(1, 999)])
+    work = expire_job(vault)
+
+    step = work.step(turn_on(vault, work))
+
+    assert (step.done, step.failed) == (0, 0)
+    assert record_row(vault, live.token).erased_at is None
+    assert len(erase_entries(vault)) == 1

@@ -102,10 +102,14 @@ class Stop:
 class Meter:
     def __init__(self) -> None:
         self.batches: list[tuple[str, int, int]] = []
+        self.idle: list[str] = []
 
     def batch(self, job: str, rows_done: int, rows_failed: int, seconds: float) -> None:
         assert seconds >= 0
         self.batches.append((job, rows_done, rows_failed))
+
+    def nothing_waits(self, job: str) -> None:
+        self.idle.append(job)
 
 
 @pytest.fixture
@@ -136,10 +140,15 @@ def test_it_pauses_as_long_as_the_last_commit_took(make: Callable[..., Worker], 
     assert stop.waits[:3] == [0.2, worker.LEAST_PAUSE_SECONDS, 3.0]
 
 
-def test_while_nothing_waits_nothing_is_written(make: Callable[..., Worker], jobs: Jobs) -> None:
+def test_while_nothing_waits_nothing_is_written(
+    make: Callable[..., Worker], jobs: Jobs, meter: Meter
+) -> None:
     make(Script("a", jobs), Script("b", jobs)).run(Stop(after=5))
 
     assert jobs.log == []
+    # But that somebody looked is known: an alert must not take a job without work for one that stands still.
+    assert {*meter.idle} == {"a", "b"}
+    assert meter.batches == []
 
 
 def test_a_job_that_is_finished_gives_its_lease_back_and_rests(
@@ -196,7 +205,7 @@ class TestTrouble:
         self, make: Callable[..., Worker], jobs: Jobs, trouble: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> Script:
         # Without its rest it tries again at once.
-        monkeypatch.setattr(worker._Bench, "rest", lambda _bench: None)
+        monkeypatch.setattr(worker._Bench, "rest", lambda _bench, _at_most=0.0: None)
         script = Script("a", jobs, [0.0, 0.0], trouble=trouble)
         make(script, Script("b", jobs, [0.0] * 20)).run(Stop(after=6))
         assert len(script.turns) == 3
@@ -367,3 +376,21 @@ def test_a_walk_goes_on_where_a_killed_worker_left_it(real_jobs: JobStore, meter
     assert first.seen + second.seen == list(range(1, 1_001))
     (row,) = real_jobs.jobs()
     assert row.position == 1_000
+
+
+def test_after_trouble_it_is_tried_again_soon_however_long_the_interval(
+    make: Callable[..., Worker], jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(
+        worker._Bench, "rest", lambda bench, at_most=1e9: rests.append(min(bench.interval_seconds, at_most))
+    )
+    jobs.held = {"b"}
+
+    make(
+        Script("a", jobs, [0.0], trouble=UnavailableError("gone")),
+        Script("b", jobs, [0.0]),
+        Script("c", jobs),
+    ).run(Stop(after=3))
+
+    assert rests == [30.0, 30.0, 1000]

@@ -68,6 +68,12 @@ def test_the_wsgi_server_is_understood_in_what_operators_need(
     assert CANARY not in str(line)
 
 
+def test_its_advice_on_settings_is_noise(written: Written) -> None:
+    logging.getLogger("_granian").warning("Workers respawn is configured, but something is not enabled")
+    logging.getLogger("_granian").warning("Killing worker-1 after it refused to gracefully stop")
+    assert [line["event"] for line in written()] == ["worker-killed"]
+
+
 def test_granian_still_says_what_we_understand() -> None:
     import inspect
 

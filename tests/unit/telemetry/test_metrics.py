@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from vault.telemetry.jobs import JobMeter
-from vault.telemetry.metrics import METRICS, Metrics, word
+from vault.telemetry.metrics import METRICS, Metrics, label_value
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def use_everything(metrics: Metrics) -> None:
     metrics.request_ended("/healthz", "GET", 200, 0.002)
     metrics.provider_call("disk", "unwrap", "ok", 0.0002)
     metrics.cache_asked("collection_definitions", "hit")
-    metrics.database_waited(0.0002)
-    metrics.database_worked("write", 0.003)
+    metrics.database_read(0.0002)
+    metrics.database_wrote(0.0002, 0.003, [("record.read", "released")])
     metrics.database_failed("full")
-    metrics.audit_committed("record.read", "released")
     metrics.audit_failed()
-    metrics.job_batch("expire-records", 5, 0, 0.1, ended=1_800_000_000.5)
+    metrics.job_batch("expire-records", 5, 0, 0.1)
+    metrics.job_succeeded("expire-records", 1_800_000_000.5)
 
 
 def test_every_metric_can_be_used_and_is_shown_with_its_labels(metrics: Metrics) -> None:
@@ -69,6 +69,12 @@ def test_a_request_is_counted_timed_and_in_progress_only_meanwhile(metrics: Metr
     assert value(metrics, "strongroom_request_seconds_bucket", **labels, le="0.25") == 2
 
 
+def test_to_find_nothing_to_do_is_a_success(metrics: Metrics) -> None:
+    JobMeter(metrics).nothing_waits("expire-records")
+    assert value(metrics, "strongroom_job_last_success_timestamp_seconds", job="expire-records") is not None
+    assert value(metrics, "strongroom_job_batch_seconds_count", job="expire-records") is None
+
+
 def test_the_release_is_a_label(metrics: Metrics) -> None:
     assert value(metrics, "strongroom_info", version="1.2.3") == 1
 
@@ -92,24 +98,39 @@ def test_a_batch_of_a_job_is_counted_and_a_clean_one_is_a_success(metrics: Metri
     assert success > 1_700_000_000
 
 
-@pytest.mark.parametrize("text", ["ada@example.org", "Ada", "", "a b", "x" * 64, 'a"b', "a\nb"])
+@pytest.mark.parametrize("text", ["ada@example.org", "Ada", "", "a b", "x" * 64, 'a"b', "a\nb", "Zoë"])
 def test_a_label_that_is_no_word_of_ours_is_other(metrics: Metrics, text: str) -> None:
-    assert word(text) == "other"
     metrics.database_failed(text)
-    metrics.audit_committed(text, text)
-    metrics.job_batch(text, 1, 1, 0.1, ended=1.0)
+    metrics.database_wrote(0.1, 0.1, [(text, text)])
+    metrics.provider_call(text, text, text, 0.1)
+    metrics.cache_asked(text, text)
+    metrics.job_batch(text, 1, 1, 0.1)
+    metrics.job_succeeded(text, 1.0)
     labels = {
         value
         for each in samples(metrics)
         for name, value in each.labels.items()
         if name not in {"le", "version"}
     }
-    assert labels == {"other", "done", "failed"}
+    assert labels == {"other", "done", "failed", "write"}
 
 
-@pytest.mark.parametrize("text", ["no-turn", "record.create", "not-found", "expire-records", "io"])
-def test_a_word_of_ours_stays(text: str) -> None:
-    assert word(text) == text
+@pytest.mark.parametrize(
+    ("label", "good", "bad"),
+    [
+        ("route", ["/v1/collections/{collection}/records", "/docs", "unmatched"], ["/a@b", "/a b", "", "/é"]),
+        ("method", ["GET", "OPTIONS"], ["get", "QANARY.0", ""]),
+        ("status", ["200", "503"], ["20", "2000", "abc"]),
+        ("version", ["0.1.0", "1.0.0rc1+local"], ["", "a b"]),
+        ("reason", ["no-turn", "io"], ["Ada", "a@b"]),
+        ("action", ["record.create", "request"], ["RECORD"]),
+        ("result", ["not-found"], ["not found"]),
+        ("job", ["expire-records"], ["x" * 64]),
+    ],
+)
+def test_each_label_has_its_form(label: str, good: list[str], bad: list[str]) -> None:
+    assert [label_value(label, text) for text in good] == good
+    assert {label_value(label, text) for text in bad} == {"other"}
 
 
 def test_descriptions_follow_the_rules_of_prometheus() -> None:

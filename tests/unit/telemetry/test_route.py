@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from vault import bootstrap
 from vault.api.app import create_app
 from vault.api.metrics import FORWARDING_HEADERS
+from vault.audit.events import Action, AuditEvent, Result
 from vault.config import load_configuration
 from vault.core.errors import UnavailableError
 from vault.telemetry.metrics import Metrics
@@ -142,6 +143,19 @@ def test_entries_that_lost_their_transaction_are_not_counted(opened: Opened) -> 
     text = client.get("/metrics").text
     assert 'strongroom_audit_entries_total{action="record.create",result="done"} 1.0' in text
     assert 'strongroom_audit_entries_total{action="record.create",result="refused"} 1.0' in text
+
+
+def test_an_entry_that_is_rolled_back_with_its_transaction_is_not_counted(opened: Opened) -> None:
+    vault, client, _ = opened
+    event = AuditEvent(action=Action.RECORD_READ, result=Result.RELEASED, tenant="default")
+    entry = vault.services.trail.entry(event)
+    with pytest.raises(UnavailableError):
+        vault.stores.audit.append([entry, entry])
+    assert "strongroom_audit_entries_total{" not in client.get("/metrics").text
+    assert 'strongroom_database_failures_total{reason="constraint"} 1.0' in client.get("/metrics").text
+    vault.services.trail.append(event, event)
+    counted = 'strongroom_audit_entries_total{action="record.read",result="released"} 2.0'
+    assert counted in client.get("/metrics").text
 
 
 def test_every_transaction_is_timed_and_every_failure_has_its_reason(opened: Opened) -> None:

@@ -16,7 +16,8 @@ from vault.api.app import create_app
 from vault.api.measuring import METHODS, UNMATCHED
 from vault.audit.events import Action, Result
 from vault.telemetry.providers import OUTCOME_OF
-from vault.telemetry.shared import FOLDER_VARIABLE, RESERVED_BYTES
+from vault.telemetry.shared import FOLDER_VARIABLE
+from vault.telemetry.values import RESERVED_BYTES
 
 START = """
 import json, os, resource, signal, sys
@@ -118,6 +119,7 @@ def test_without_room_a_process_measures_nothing_and_lives(tmp_path: Path, limit
     assert run(tmp_path, "metrics.audit_failed()").returncode == 0
     work = """
         metrics.audit_failed(); metrics.request_began(); metrics.request_ended("/x", "GET", 200, 0.1)
+        assert not metrics.is_counted
         print(json.dumps(value("strongroom_audit_failures_total")))
     """
     before = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
@@ -178,15 +180,13 @@ for provider in ("disk", "hsm_of_the_other_site"):
             metrics.provider_call(provider, operation, outcome, 0.1)
 for action in sets["actions"]:
     for result in sets["results"]:
-        metrics.audit_committed(action, result)
+        metrics.database_wrote(0.1, 0.1, [(action, result)])
 for job in range(20):
-    metrics.job_batch(f"a-job-with-a-long-name-{job}", 1, 1, 0.1, ended=1.0)
-    metrics.job_batch(f"a-job-with-a-long-name-{job}", 1, 0, 0.1, ended=1.0)
+    metrics.job_batch(f"a-job-with-a-long-name-{job}", 1, 1, 0.1)
+    metrics.job_succeeded(f"a-job-with-a-long-name-{job}", 1.0)
 for reason in ("busy", "full", "io", "read-only", "cannot-open", "malformed", "constraint", "other", "no-turn"):
     metrics.database_failed(reason)
-for kind in ("read", "write"):
-    metrics.database_worked(kind, 0.1)
-metrics.database_waited(0.1)
+metrics.database_read(0.1)
 metrics.cache_asked("collection_definitions", "hit")
 metrics.cache_asked("collection_definitions", "miss")
 metrics.audit_failed()
@@ -211,3 +211,18 @@ def test_all_label_values_together_fit_into_the_reserved_room(tmp_path: Path) ->
         assert file.stat().st_size == size, kind
         used = int.from_bytes(file.read_bytes()[:4], sys.byteorder)
         assert 0 < used < size
+
+
+def test_a_second_one_in_a_process_only_reads(tmp_path: Path) -> None:
+    """Both would write over each other: a process has its files once."""
+    work = """
+        metrics.request_began()
+        metrics.audit_failed()
+        second = Metrics("1.2.3")
+        second.audit_failed()
+        metrics.audit_failed()
+        assert (metrics.is_counted, second.is_counted) == (True, False)
+        assert metrics.render() == second.render()
+        print(json.dumps(value("strongroom_requests_in_progress") + value("strongroom_audit_failures_total")))
+    """
+    assert said(run(tmp_path, work)) == ["1.0", "2.0"]

@@ -124,14 +124,16 @@ def _folders(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _databases(configuration: Configuration) -> Iterator[Finding]:
-    for path in database_files(configuration):
-        if _mode(path) & _OTHERS:
-            yield Finding(
-                CHECK,
-                Code.FILE_MODE,
-                f"{path} has mode {_mode(path):04o}: others can open it.",
-                f"chmod 600 {_quoted(path)}",
-            )
+    opened = [path for path in database_files(configuration) if _mode(path) & _OTHERS]
+    if opened:
+        modes = ", ".join(f"{path.name} {_mode(path):04o}" for path in opened)
+        yield Finding(
+            CHECK,
+            Code.FILE_MODE,
+            f"Others can open the database or what lies beside it ({modes}).",
+            # SQLite gives the files that it makes beside a database the mode of that database.
+            f"chmod 600 {_quoted(configuration.database_path)}*",
+        )
 
 
 def _keys(configuration: Configuration) -> Iterator[Finding]:

@@ -42,5 +42,5 @@ def _unfinished(patient: Patient) -> Iterator[Path]:
 
 def _by_what(path: Path) -> str:
     if path.suffix == ".part":
-        return " by an import or export, and may hold tokens"
+        return " by an export, and may hold what it was to export"
     return " by a change of keys" if path.suffix == ".tmp" else " by init"

@@ -47,7 +47,8 @@ def check_clock(patient: Patient, diagnosis: Diagnosis | None) -> list[Finding]:
                 "timedatectl set-ntp true",
             )
         )
-    return found or [fine(CLOCK, f"{to_text(patient.now)}, not before the newest entry of the access log")]
+    compared = "" if newest is None else ", not before the newest entry of the access log"
+    return found or [fine(CLOCK, to_text(patient.now) + compared)]
 
 
 def _newest_entry(diagnosis: Diagnosis) -> int | None:

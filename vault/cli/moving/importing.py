@@ -104,7 +104,10 @@ class Import:
         collection = self._client.collection(options.collection)
         reading = Reading(source, options, collection)
         with ExitStack() as stack:
-            state, leg = self._begun_or_continued(reading, source, stack)
+            try:
+                state, leg = self._begun_or_continued(reading, source, stack)
+            except StoppedError:
+                return _summary(forgetful_state(), 0, 0.0)
             if leg is None:
                 return _summary(state, 0, 0.0, was_finished=True)
             ledger = stack.enter_context(
@@ -127,7 +130,7 @@ class Import:
             # Before there is a state: a file that cannot be imported leaves nothing behind.
             if source.is_file:
                 self._display.say("checking", f"Checking {source.name}.", bytes=source.size())
-                leg = reading.check()
+                leg = reading.check(self._stop)
         state = stack.enter_context(
             forgetful_state()
             if options.state is None
@@ -149,7 +152,7 @@ class Import:
             if reading.grown_by(leg) == 0:
                 return None
             self._display.say("grown", "The file has grown since it was imported: going on with what is new.")
-            more = reading.check()
+            more = reading.check(self._stop)
             leg = Leg(more.size, more.sha256, max(more.records or 0, done.records))
             state.begin_leg(leg, at=self._clock())
             return leg

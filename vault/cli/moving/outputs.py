@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from vault.cli.failure import Failure
 
 _MODE = 0o600
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
@@ -45,7 +47,9 @@ class Output:
         except OSError as error:
             self.close()
             raise unwritable(path, error) from error
-        if length == 0 and heading:
+        if length == 0:
+            # Its name has to last as long as the state that speaks of it.
+            sync_folder(path)
             self.append([heading])
 
     @property
@@ -130,7 +134,8 @@ def _quoted(cell: str) -> str:
 
 def unwritable(path: Path, error: OSError) -> Failure:
     """Say that a file cannot be written, and that this is no reason to begin again."""
+    mend = "Make room there" if error.errno in _FULL else "Mend that"
     return Failure(
         f"{path} cannot be written: {error.strerror}.",
-        next_step="Make room there, then run the same command again: it goes on where it stopped.",
+        next_step=f"{mend}, then run the same command again: it goes on where it stopped.",
     )

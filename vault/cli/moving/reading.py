@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -12,6 +13,7 @@ from vault.cli.moving.documents import json_shape
 from vault.cli.moving.entries import Entry, Shape, entry_of
 from vault.cli.moving.lines import Line, physical_lines
 from vault.cli.moving.options import ImportOptions
+from vault.cli.moving.patience import StoppedError
 from vault.cli.moving.rows import Broken, Row, csv_rows, json_rows
 from vault.cli.moving.source import Fingerprint, Source, is_same_beginning
 from vault.cli.moving.state import Leg
@@ -36,19 +38,27 @@ class Reading:
         self._collection = collection
         self.is_open_ended = False
 
-    def check(self) -> Leg:
+    def check(self, stop: threading.Event) -> Leg:
         """Read a file to its present end and return what there is to import.
 
         If it grows meanwhile, a last line that has no end yet is left for the next time.
 
+        Args:
+            stop: set when somebody wants to stop.
+
         Raises:
+            StoppedError: it was set.
             Failure: bytes of another encoding, broken gzip, a quote without end, a header that does not fit.
         """
         size = self._source.size()
         prints: list[Fingerprint] = []
         try:
             rows, _ = self._rows_and_shape(self._source.checked_chunks(size, prints))
-            records = sum(1 for _ in rows)
+            records = 0
+            for _ in rows:
+                records += 1
+                if stop.is_set():
+                    raise StoppedError
         except Failure as failure:
             raise self._nothing_sent(failure, size) from None
         if records and self.is_open_ended and self._source.size() > size:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vault.cli.failure import Failure
-from vault.cli.moving.outputs import Output, sync_folder, unwritable
+from vault.cli.moving.outputs import Output, unwritable
 from vault.cli.moving.state import Leg, Plan, Progress, State, json_line
 
 VERSION = 1
@@ -80,7 +80,6 @@ def _begun(path: Path, plan: Plan, lock: int, at: float) -> State:
     output = Output(path, length=0)
     output.append([json_line(header)])
     output.sync()
-    sync_folder(path)
     return State(output, lock=lock, import_id=import_id, leg=None, progress=Progress(at=at))
 
 
