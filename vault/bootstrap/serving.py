@@ -91,6 +91,9 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     # Until granian sets a worker's own handler, after this returns, the one inherited from the server swallows the
     # signal: a server that was stopped right after its start would wait its whole kill timeout for this worker.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C reaches every process of the terminal, and the parent then sends SIGTERM: a worker of granian that gets both
+    # within a moment does not end until it is killed. The parent's signal is enough.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.setswitchinterval(SWITCH_SECONDS)
     start_logs(configuration)
     metrics = Metrics(__version__)
