@@ -57,7 +57,7 @@ def only_server(configuration: Configuration) -> Iterator[None]:
     Raises:
         MisconfiguredError: another server, or a worker that outlived its server, has it.
     """
-    path = _server_file(configuration)
+    path = configuration.database_path.with_name(configuration.database_path.name + ".server")
     refusal = (
         f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
         "last workers may still be finishing: try again in a few seconds."
@@ -73,13 +73,9 @@ def start_logs(configuration: Configuration) -> None:
 
 
 def shared_metrics(configuration: Configuration) -> AbstractContextManager[Path]:
-    """Let all processes that are started from here add up their numbers; only for who holds :func:`only_server`."""
+    """Let all processes that are started from here add up their numbers."""
     # Beside the workers: one that takes the place of a killed one, and the worker of background jobs.
-    return shared_folder(_server_file(configuration), processes=configuration.settings.server.workers + 2)
-
-
-def _server_file(configuration: Configuration) -> Path:
-    return configuration.database_path.with_name(configuration.database_path.name + ".server")
+    return shared_folder(processes=configuration.settings.server.workers + 2)
 
 
 def application_loader(configuration: Configuration) -> Callable[[], Any]:
