@@ -413,8 +413,8 @@ def start_server(new_vault: Callable[[], tuple[Path, str]]) -> Iterator[Callable
 @pytest.fixture(scope="session")
 def server(start_server: Callable[..., Server]) -> Server:
     """One server that tests share: put records of your own into it, and count on nobody else's absence."""
-    # Its background worker leaves records that expire during a test to that test.
-    return start_server(environment={"STRONGROOM_WORKER__INTERVAL_SECONDS": "3600"})
+    # Without a background worker: a record that expires during a test is that test's to look at.
+    return start_server(environment={"STRONGROOM_WORKER__WITH_SERVER": "false"})
 
 
 @pytest.fixture(scope="session")

@@ -129,3 +129,8 @@ def test_every_error_is_drawn_in_the_tree() -> None:
     direct = {kind.__name__ for kind in VaultError.__subclasses__() if kind.__module__.startswith("vault.")}
     assert direct <= drawn
     assert MisconfiguredError.__name__ in drawn
+
+
+def test_every_decision_is_listed() -> None:
+    listed = set(re.findall(r"\(adr/(\d{4}-[a-z0-9-]+\.md)\)", (ROOT / "docs/architecture.md").read_text()))
+    assert listed == {page.name for page in (ROOT / "docs/adr").glob("*.md")}

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import resource
+import statistics
 import subprocess
 import tempfile
 import time
@@ -71,10 +72,10 @@ def main() -> None:
                 imports.append(rate)
                 memory = max(memory, peak)
         rates["strongroom records import"] = imports
-        single = sorted(rates[next(iter(rates))])[ROUNDS // 2]
+        single = statistics.median(rates[next(iter(rates))])
         print(f"{ROUNDS} rounds of {RECORDS:,} records, 2 workers, medians (min-max) in records per second:")
         for name, values in rates.items():
-            print(f"  {name}: {spread(values)} = {sorted(values)[ROUNDS // 2] / single:.1f} x single")
+            print(f"  {name}: {spread(values)} = {statistics.median(values) / single:.1f} x single")
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"peak memory: server process {server.peak_memory():.0f} MiB, import command {memory:.0f} MiB, "

@@ -93,7 +93,7 @@ def main() -> None:
         credential = bootstrap.create_vault(configuration).text
         numbers = itertools.count()
         set_up_logs("info", "json")
-        with shared_folder(Path(folder) / "pointer", processes=1):
+        with shared_folder(processes=1):
             doors = [with_them(configuration, credential), without(configuration, credential)]
             doors.reverse()  # the first to be opened has the shared files
             path = doors[0].ask("POST", RECORDS, b'{"data":{"n":1}}')["Location"]

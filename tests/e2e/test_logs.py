@@ -8,12 +8,12 @@ import socket
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.faults.test_canaries import canaries, leaks
+from tests.metrics_folder import folder_of
 from vault.config import load_configuration
 from vault.core.errors import MisconfiguredError
 from vault.telemetry.fields import FIELDS, allowed
@@ -140,8 +140,7 @@ def test_nothing_that_was_sent_is_found_in_log_or_metrics(own_server: Server) ->
     for n in range(20):
         send_everywhere(own_server, n, {kind: each[n] for kind, each in values.items()})
     metrics = own_server.api.get("/metrics").body
-    folder = Path((own_server.data / "strongroom.db.server").read_text())
-    written = {file.name: file.read_bytes() for file in folder.iterdir()}
+    written = {file.name: file.read_bytes() for file in folder_of(own_server.pid).iterdir()}
     where = {"log": own_server.log_path.read_bytes(), "metrics": metrics} | written
     # The scan looks at the right bytes: all of these requests are there, under routes.
     assert where["log"].count(b'"route":"unmatched"') > 100

@@ -17,6 +17,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 import vault
+from tests.metrics_folder import folder_of
 from vault.telemetry.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -53,14 +54,9 @@ def requests(server: Server, method: str, status: int, route: str = RECORDS) -> 
     return number(server, "strongroom_requests_total", route=route, method=method, status=str(status))
 
 
-def folder_of(data: Path) -> Path:
-    """The folder in which the processes share their numbers."""
-    return Path((data / "strongroom.db.server").read_text())
-
-
 def workers(server: Server) -> list[int]:
     """The processes that answer requests."""
-    pids = [int(file.stem) for file in folder_of(server.data).glob("*.alive")]
+    pids = [int(file.stem) for file in folder_of(server.pid).glob("*.alive")]
     return [pid for pid in pids if b"\0serve\0" in command_of(pid)]
 
 
@@ -73,7 +69,7 @@ def command_of(pid: int) -> bytes:
 
 def written_by(server: Server, pid: int, kind: str) -> dict[str, float]:
     """What one process has in its own file: the keys of prometheus-client, and values."""
-    file = folder_of(server.data) / f"{kind}_{pid}.db"
+    file = folder_of(server.pid) / f"{kind}_{pid}.db"
     return {key: value for key, value, *_ in MmapedDict.read_all_values_from_file(str(file))}  # type: ignore[no-untyped-call]
 
 
@@ -209,17 +205,16 @@ def test_from_another_address_it_is_refused(
 
 def test_in_the_end_nothing_is_left(start_server: Callable[..., Server]) -> None:
     server = start_server()
-    folder = folder_of(server.data)
+    folder = folder_of(server.pid)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert server.stop() == 0
     assert not folder.exists()
-    assert (server.data / "strongroom.db.server").read_text() == ""
 
 
 def test_what_a_killed_server_left_is_cleared_away_by_the_next(start_server: Callable[..., Server]) -> None:
     killed = start_server()
     killed.api.create({"n": 1})
-    left = folder_of(killed.data)
+    left = folder_of(killed.pid)
     killed.kill()
     assert left.exists()
     again = start_server(data=killed.data, credential=killed.credential)

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 import vault
 from vault.api import models
+from vault.api.alarms import report
 from vault.api.audit import audit_blueprint
 from vault.api.bodies import MAX_BODY_BYTES, check_query, too_large
 from vault.api.caller import authenticate, known_caller, peer_address, request_id
@@ -28,7 +29,6 @@ from vault.api.services import Services
 from vault.api.turns import Turns, give_back_turn
 from vault.audit.events import Action, Result
 from vault.core.errors import (
-    IntegrityError,
     NotAuthenticatedError,
     RecordNotFoundError,
     UnavailableError,
@@ -121,7 +121,7 @@ def _install_errors(app: APIFlask, services: Services, metrics: Metrics) -> None
             # Without the log nothing is answered but that.
             return render(_not_audited(metrics, audit_error), request_id=request_id())
         if status_of(error) >= _SERVER_ERROR:
-            _report(error)
+            report(error)
         return render(error, request_id=request_id())
 
     @app.errorhandler(HTTPException)
@@ -153,13 +153,6 @@ def _install_errors(app: APIFlask, services: Services, metrics: Metrics) -> None
         except Exception as audit_error:  # noqa: BLE001  # the last place where an error can end
             failure = _not_audited(metrics, audit_error)
         return render(failure, request_id=request_id())
-
-
-def _report(error: VaultError) -> None:
-    if isinstance(error, IntegrityError):
-        log.critical("integrity-alarm", finding=error.finding, where=error.where, places=places_of(error))
-    else:
-        log.error("request-failed", code=error.code, places=places_of(error))
 
 
 def _not_audited(metrics: Metrics, error: Exception) -> UnavailableError:

@@ -9,6 +9,7 @@ from apiflask import APIBlueprint
 from flask import Response
 
 from vault.api import answers, bulk_models, models
+from vault.api.alarms import report
 from vault.api.bodies import (
     MAX_BULK_BODY_BYTES,
     cursor_text,
@@ -42,7 +43,7 @@ from vault.core.bulk_results import (
     OperationRefused,
     Written,
 )
-from vault.core.errors import IntegrityError, UnprocessableError, VaultError, Violation
+from vault.core.errors import UnprocessableError, VaultError, Violation
 from vault.core.idempotency import refused_key
 from vault.core.operations import (
     CreateOperation,
@@ -56,14 +57,11 @@ from vault.core.operations import (
 from vault.core.record_drafts import NewDocument, Patch
 from vault.core.releases import ShownRecord, View
 from vault.core.tokens import parse_token, token_text
-from vault.telemetry.logs import event_logger
-from vault.telemetry.traces import places_of
-
-log = event_logger("strongroom.api")
 
 _CREATED = 201
 _DONE = 200
 _ERASED = 204
+_SERVER_ERROR = 500
 
 
 def add_bulk_route(blueprint: APIBlueprint, services: Services) -> None:
@@ -101,7 +99,7 @@ def add_bulk_route(blueprint: APIBlueprint, services: Services) -> None:
                     caller, collection, operations, is_atomic=is_atomic, is_dry_run=is_dry_run, claim=claim
                 )
         except OperationRefused as refused:
-            _alarm(refused.error)
+            _report_failure(refused.error)
             return render(refused.error, request_id=request_id(), index=refused.position)
         return _answer(result, is_dry_run=is_dry_run)
 
@@ -223,7 +221,7 @@ def _answer(result: BulkResult, *, is_dry_run: bool) -> Response:
 
 def _item(result: ItemResult, *, is_dry_run: bool) -> dict[str, Any]:
     if isinstance(result, VaultError):
-        _alarm(result)
+        _report_failure(result)
         return {
             "status": status_of(result),
             "problem": problem_members(result, request_id=request_id()),
@@ -262,6 +260,7 @@ def _earlier_problem(refusal: EarlierRefusal) -> dict[str, Any]:
     }
 
 
-def _alarm(error: VaultError) -> None:
-    if isinstance(error, IntegrityError):
-        log.critical("integrity-alarm", finding=error.finding, where=error.where, places=places_of(error))
+def _report_failure(error: VaultError) -> None:
+    # The rim sees the whole batch, which may well be a success.
+    if status_of(error) >= _SERVER_ERROR:
+        report(error)

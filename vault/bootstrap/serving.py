@@ -59,7 +59,7 @@ def only_server(configuration: Configuration) -> Iterator[None]:
     Raises:
         MisconfiguredError: another server, or a worker that outlived its server, has it.
     """
-    path = _server_file(configuration)
+    path = configuration.database_path.with_name(configuration.database_path.name + ".server")
     refusal = (
         f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
         "last workers may still be finishing: try again in a few seconds."
@@ -75,13 +75,9 @@ def start_logs(configuration: Configuration) -> None:
 
 
 def shared_metrics(configuration: Configuration) -> AbstractContextManager[Path]:
-    """Let all processes that are started from here add up their numbers; only for who holds :func:`only_server`."""
+    """Let all processes that are started from here add up their numbers."""
     # Beside the workers: one that takes the place of a killed one, and the worker of background jobs.
-    return shared_folder(_server_file(configuration), processes=configuration.settings.server.workers + 2)
-
-
-def _server_file(configuration: Configuration) -> Path:
-    return configuration.database_path.with_name(configuration.database_path.name + ".server")
+    return shared_folder(processes=configuration.settings.server.workers + 2)
 
 
 def application_loader(configuration: Configuration) -> Callable[[], Any]:
@@ -93,6 +89,9 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     # Until granian sets a worker's own handler, after this returns, the one inherited from the server swallows the
     # signal: a server that was stopped right after its start would wait its whole kill timeout for this worker.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C reaches every process of the terminal, and the parent then sends SIGTERM: a worker of granian that gets both
+    # within a moment does not end until it is killed. The parent's signal is enough.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.setswitchinterval(SWITCH_SECONDS)
     start_logs(configuration)
     keep_memory_private()

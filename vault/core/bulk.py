@@ -94,12 +94,12 @@ class Bulk:
                 code="body-members",
                 violations=[Violation("/operations", "range", f"1 to {MAX_OPERATIONS:,} operations")],
             )
-        earlier = claim.earlier() if claim is not None else []
+        earlier = [] if claim is None else claim.earlier()
         if not earlier:
             try:
                 return self._until_fresh(caller, collection, operations, is_atomic, is_dry_run, claim)
             except ReceiptExistsError:
-                earlier = claim.earlier() if claim is not None else []
+                earlier = [] if claim is None else claim.of_twin()
         return self._replayed(caller, collection, operations, earlier)
 
     def _until_fresh(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vault.core.batches import (
-    BatchItem,
-)
+from vault.core.batches import BatchItem
 from vault.core.bulk_items import ItemMaker, ShownLimits, Step
 from vault.core.collections import Definition
 from vault.core.content import Content

@@ -147,16 +147,16 @@ class Claim:
     Args:
         store: where receipts are.
         fingerprint: of the request.
-        expires_at: until when new receipts are kept, UTC microseconds.
+        now: UTC microseconds.
         status_of: the HTTP status of a refusal.
     """
 
     def __init__(
-        self, store: ReceiptStore, fingerprint: Fingerprint, *, expires_at: int, status_of: StatusOf
+        self, store: ReceiptStore, fingerprint: Fingerprint, *, now: int, status_of: StatusOf
     ) -> None:
         self._store = store
         self._fingerprint = fingerprint
-        self._expires_at = expires_at
+        self._now = now
         self.status_of = status_of
 
     @property
@@ -171,12 +171,26 @@ class Claim:
             UnprocessableError: ``idempotency-mismatch``; the key was used for another body.
         """
         for which, request_hash in enumerate(self._fingerprint.requests):
-            receipts = self._store.find(self._fingerprint.tenant, request_hash)
+            found = self._store.find(self._fingerprint.tenant, request_hash)
+            # Those whose time is over count for nothing, whether or not somebody has come by to delete them.
+            receipts = [receipt for receipt in found if receipt.expires_at > self._now]
             if receipts:
                 operations = [receipt for receipt in receipts if receipt.position != HEADER_POSITION]
                 self._check_same(operations, which)
                 return operations
         return []
+
+    def of_twin(self) -> list[Receipt]:
+        """The receipts of the twin that has just won.
+
+        Raises:
+            InFlightError: they are gone again; the request can be sent once more.
+            UnprocessableError: as for :meth:`earlier`.
+        """
+        receipts = self.earlier()
+        if not receipts:
+            raise InFlightError
+        return receipts
 
     def receipt(
         self,
@@ -199,7 +213,7 @@ class Claim:
             collection=collection,
             token=token,
             generation=generation,
-            expires_at=self._expires_at,
+            expires_at=self._now + KEPT_MINUTES * MINUTE,
         )
 
     def _check_same(self, operations: Sequence[Receipt], which: int) -> None:
@@ -261,7 +275,7 @@ class Idempotency:
         claim = Claim(
             self._store,
             Fingerprint(self._hasher_of(caller.tenant), caller, name, bodies, mark),
-            expires_at=self._clock() + KEPT_MINUTES * MINUTE,
+            now=self._clock(),
             status_of=self._status_of,
         )
         with self._lock:

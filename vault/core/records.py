@@ -77,7 +77,7 @@ class Records:
                     )
                 )
             except ReceiptExistsError:
-                earlier = claim.earlier()
+                earlier = claim.of_twin()
         return self._replayed(caller, collection, earlier[0])
 
     def replace(

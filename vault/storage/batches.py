@@ -41,7 +41,7 @@ def run_batch(engine: SqliteEngine, inside: RecordTransaction, batch: Batch) -> 
     outcomes: list[Outcome] = []
     with contextlib.suppress(_DryRun), engine.write() as database:
         if batch.claim is not None:
-            inside.receipts.claim(database, batch.claim)
+            inside.receipts.claim(database, batch.claim, now=batch.now)
         entries: list[AuditRow] = []
         expired: list[bytes] = []
         for position, item in enumerate(batch.items):

@@ -22,6 +22,13 @@ class ReceiptStatements:
     def __init__(self) -> None:
         table = IdempotencyTable
         new = {getattr(table, name): slot(name) for name in _NAMES}
+        self._forget_old = Statement(
+            table.delete().where(
+                table.tenant == slot("tenant"),
+                table.request_hash == slot("request_hash"),
+                table.expires_at <= slot("now"),
+            )
+        )
         self._claim = Statement(table.insert(new).on_conflict_ignore())
         self._insert = Statement(table.insert(new))
         self._blank = Statement(
@@ -32,12 +39,15 @@ class ReceiptStatements:
             )
         )
 
-    def claim(self, database: Database, receipt: Receipt) -> None:
+    def claim(self, database: Database, receipt: Receipt, *, now: int) -> None:
         """Insert the receipt that decides who of several twins does the work.
+
+        What is left of a request whose time is over makes room: the key may be used again.
 
         Raises:
             ReceiptExistsError: another one has.
         """
+        self._forget_old.run(database, _values(receipt) | {"now": now})
         if self._claim.run(database, _values(receipt)).rowcount != 1:
             raise ReceiptExistsError
 

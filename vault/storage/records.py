@@ -28,7 +28,7 @@ class SqlRecordStore:
         """Commit a new record; see :class:`vault.core.ports.RecordStore`."""
         with self._engine.write() as database:
             if write.receipt is not None:
-                self._inside.receipts.claim(database, write.receipt)
+                self._inside.receipts.claim(database, write.receipt, now=write.record.created_at)
             self._inside.create(database, write)
             self._inside.append(database, [write.entry])
 

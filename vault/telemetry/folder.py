@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from vault.telemetry.logs import event_logger
 from vault.telemetry.shared import FOLDER_VARIABLE
 from vault.telemetry.values import RESERVED_BYTES
 
 _PREFIX = "strongroom-metrics-"
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: a full data disk does not reach it
 _SPARE_BYTES = 16 * 1024 * 1024
-_MOST_POINTER_BYTES = 4_096
-
-_log = event_logger("strongroom.metrics")
 
 
 @contextlib.contextmanager
-def shared_folder(pointer: Path, *, processes: int) -> Iterator[Path]:
+def shared_folder(*, processes: int) -> Iterator[Path]:
     """Make a private folder, name it to the processes that are started from here, and remove it in the end.
 
+    What servers of this user that were killed left behind is cleared away first.
+
     Args:
-        pointer: a file that only one server holds; its content is replaced by the folder's path, so that the next
-            server can clear away what one that was killed left.
         processes: how many will write at the same time.
     """
-    _clear_away(_read(pointer))
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place_for(processes)))
+    for place in {_MEMORY, Path(tempfile.gettempdir())}:
+        for left in place.glob(_PREFIX + "*"):
+            _remove_if_dead(left)
+    folder, hold = _make(_place_for(processes))
     before = os.environ.get(FOLDER_VARIABLE)
     os.environ[FOLDER_VARIABLE] = str(folder)
     try:
-        _write(pointer, str(folder))
         yield folder
     finally:
         _restore(before)
-        _clear_away(folder)
-        _write(pointer, "")
+        _remove(folder, hold)
+        os.close(hold)
 
 
 def _place_for(processes: int) -> Path:
@@ -53,36 +50,40 @@ def _place_for(processes: int) -> Path:
     return Path(tempfile.gettempdir())
 
 
-def _clear_away(folder: Path | None) -> None:
-    """Remove a folder of ours and the files in it; anything else is left alone."""
-    if folder is None or not folder.name.startswith(_PREFIX):
-        return
+def _make(place: Path) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        # Another server that starts at this moment may take the new folder, which nobody holds yet, for one that was
+        # left, and remove it.
+        with contextlib.suppress(FileNotFoundError):
+            hold = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Held as long as the server, or a worker that it forked, lives.
+            fcntl.flock(hold, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, hold
+            os.close(hold)
+
+
+def _remove_if_dead(folder: Path) -> None:
     with contextlib.suppress(OSError):
-        state = folder.lstat()
-        # The pointer is a file that somebody could have written to: only what shared_folder makes is removed.
-        if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o077:
-            return
-        for file in folder.iterdir():
-            if file.suffix in {".db", ".alive"}:
-                file.unlink()
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            state = os.fstat(descriptor)
+            # Everybody may write to these places: only what _make makes is removed.
+            if state.st_uid == os.geteuid() and not state.st_mode & 0o077:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(folder, descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(folder: Path, descriptor: int) -> None:
+    """Remove a folder and the files of ours in it; with anything else in it, it stays."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(descriptor):
+            if name.endswith((".db", ".alive")):
+                os.unlink(name, dir_fd=descriptor)
         folder.rmdir()
-
-
-def _read(pointer: Path) -> Path | None:
-    try:
-        with pointer.open("rb") as file:
-            text = os.fsdecode(file.read(_MOST_POINTER_BYTES))
-    except OSError:
-        return None
-    return Path(text) if text and "\0" not in text else None
-
-
-def _write(pointer: Path, text: str) -> None:
-    try:
-        pointer.write_text(text)
-    except OSError as error:
-        # Without it a killed server leaves a folder behind in memory; that is no reason not to serve.
-        _log.warning("metrics-folder-not-remembered", error=type(error).__name__)
 
 
 def _restore(before: str | None) -> None:

@@ -129,13 +129,16 @@ class Metrics:
         self._in_progress = self._of("strongroom_requests_in_progress")
 
     def render(self) -> bytes:
-        """All numbers in Prometheus's text format."""
-        registry = self._registry
-        if self._shared is not None:
-            registry = self._client.CollectorRegistry()
+        """All numbers in Prometheus's text format; none at all if somebody removed the folder of the server."""
+        if self._shared is None:
+            return self._client.generate_latest(self._registry)
+        registry = self._client.CollectorRegistry()
+        try:
             self._shared.forget_the_dead()
             self._shared.collect_into(registry)
-        return self._client.generate_latest(registry)
+            return self._client.generate_latest(registry)
+        except FileNotFoundError:
+            return b""
 
     def request_began(self) -> None:
         """Note that a request is being answered."""

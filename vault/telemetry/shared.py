@@ -47,9 +47,14 @@ class SharedNumbers:
             (self._folder / _HOLD.format(pid=pid)).unlink(missing_ok=True)
 
     def collect_into(self, registry: CollectorRegistry) -> None:
-        """Let this registry give the sums over all processes."""
+        """Let this registry give the sums over all processes.
+
+        Raises:
+            FileNotFoundError: somebody removed the folder.
+        """
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  # see metrics.py
 
+        self._folder.stat()
         MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
 
     def _open_files(self) -> dict[str, NumbersFile] | None:

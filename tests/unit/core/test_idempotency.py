@@ -337,3 +337,35 @@ def test_a_batch_is_forgotten_whole_after_a_day(vault: InProcess) -> None:
     again = vault.post(f"{RECORDS}/bulk", body, Idempotency_Key="k")
     assert "Idempotency-Replayed" not in again.headers
     assert not {item["token"] for item in again.gives(200)["items"]} & {i["token"] for i in first["items"]}
+
+
+def test_a_key_whose_day_is_over_counts_for_nothing_before_anybody_deletes_it(vault: InProcess) -> None:
+    def create(n: int) -> Any:
+        return vault.post(RECORDS, {"data": {"n": n}}, Idempotency_Key="k")
+
+    create(1).gives(201)
+    vault.ahead = 24 * HOUR + 60_000_000
+    anew = create(2)
+    assert "Idempotency-Replayed" not in anew.headers
+    token = anew.gives(201)["token"]
+    assert vault.rows("SELECT count(*) FROM idempotency_key") == [(1,)]
+    assert create(2).gives(201)["token"] == token
+
+
+def test_a_batch_of_which_half_is_forgotten_can_be_sent_anew(vault: InProcess) -> None:
+    body = {"operations": [{"op": "create", "data": {"n": n}} for n in range(6)]}
+    vault.post(f"{RECORDS}/bulk", body, Idempotency_Key="k").gives(200)
+    vault.ahead = 24 * HOUR + 60_000_000
+    with vault.vault.engine.write() as database:
+        database.execute_sql("DELETE FROM idempotency_key WHERE position < 3")
+
+    again = vault.post(f"{RECORDS}/bulk", body, Idempotency_Key="k")
+
+    assert "Idempotency-Replayed" not in again.headers
+    assert again.gives(200)["failed"] == 0
+    assert vault.rows("SELECT count(*) FROM idempotency_key") == [(7,)]
+
+
+def test_a_twin_whose_receipts_are_gone_again_is_told_to_come_back() -> None:
+    with claims(Receipts()).claim(CALLER, NAME, [{}]) as claim, pytest.raises(InFlightError):
+        claim.of_twin()

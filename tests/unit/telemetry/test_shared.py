@@ -226,3 +226,15 @@ def test_a_second_one_in_a_process_only_reads(tmp_path: Path) -> None:
         print(json.dumps(value("strongroom_requests_in_progress") + value("strongroom_audit_failures_total")))
     """
     assert said(run(tmp_path, work)) == ["1.0", "2.0"]
+
+
+def test_without_its_folder_a_process_shows_nothing_and_goes_on(tmp_path: Path) -> None:
+    work = """
+        import shutil
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        metrics.audit_failed(); metrics.request_began(); metrics.request_ended("/new", "GET", 200, 0.1)
+        print(json.dumps(metrics.render().decode()))
+    """
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    assert said(run(folder, work)) == ""

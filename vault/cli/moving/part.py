@@ -11,7 +11,6 @@ whole gzip.
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from vault.cli.failure import Failure
+from vault.cli.moving.locking import locked
 from vault.cli.moving.outputs import Output, refuse_existing, sync_folder, unwritable
 from vault.cli.moving.state import Plan, json_line
 
@@ -85,7 +85,7 @@ class FilePart:
         self._state_path = path.with_name(path.name + ".strongroom-export")
         refuse_existing(path, "--output")
         with ExitStack() as stack:
-            stack.callback(os.close, _locked(self._state_path))
+            stack.callback(os.close, locked(self._state_path, by="export"))
             steps = self._steps(plan)
             self.is_new = not steps
             length = int(steps[-1]["bytes"]) if steps else 0
@@ -202,18 +202,3 @@ class StreamPart:
 
     def close(self) -> None:
         """The stream is not ours to close."""
-
-
-def _locked(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise Failure(
-            f"Another export is at work with {path}.", next_step="Wait for it, or end it with Ctrl-C."
-        ) from None
-    return descriptor

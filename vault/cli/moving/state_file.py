@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vault.cli.failure import Failure
+from vault.cli.moving.locking import locked
 from vault.cli.moving.outputs import Output, unwritable
 from vault.cli.moving.state import Leg, Plan, Progress, State, json_line
 
@@ -43,7 +43,7 @@ def open_state(path: Path, plan: Plan, *, at: float) -> State:
     Raises:
         Failure: it is of an import with other options, in use, or no state at all.
     """
-    lock = _locked(path)
+    lock = locked(path, by="import")
     try:
         content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
@@ -56,21 +56,6 @@ def open_state(path: Path, plan: Plan, *, at: float) -> State:
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
         raise
-
-
-def _locked(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise Failure(
-            f"Another import is at work with {path}.", next_step="Wait for it, or end it with Ctrl-C."
-        ) from None
-    return descriptor
 
 
 def _begun(path: Path, plan: Plan, lock: int, at: float) -> State:
