@@ -142,14 +142,11 @@ class MakeKeyVersions:
         following = self._rotations.add_version(
             version, self._trail.entry(event), turn=turn, progress=progress_at(now)
         )
-        note = _log.warning if is_adopted else _log.info
-        note(
-            "key-version-adopted" if is_adopted else "key-version-made",
-            keyring=version.keyring,
-            version=version.version,
-            provider=version.provider,
-            count=len(found),
-        )
+        where = {"keyring": version.keyring, "version": version.version, "provider": version.provider}
+        if is_adopted:
+            _log.warning("key-version-adopted", **where, count=len(found))
+        else:
+            _log.info("key-version-made", **where)
         return following
 
     def _give_up(self, request: JobRow, word: str, turn: Turn, *, provider: str | None = None) -> Turn:
