@@ -58,7 +58,7 @@ _key_home: dict[str, str] = {}
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--key-provider",
-        choices=["file", *HOMES],
+        choices=list(HOMES),
         default="file",
         help="where the servers of the tests keep their keys; other than file leaves tests out that are marked own_home",
     )
@@ -365,16 +365,17 @@ def strongroom() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def key_administration(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, missing: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, str]]:
     """Gives the vaults of this run the key provider that was asked for; what administration needs beside it."""
-    name = request.config.getoption("--key-provider")
-    if name == "file":
+    kind = request.config.getoption("--key-provider")
+    if kind == "file":
+        # As by default: beside the data, without any configuration.
         yield {}
         return
-    with HOMES[name](tmp_path_factory.mktemp(f"{name}-home"), find_free_port) as (variables, administration):
-        _key_home.update(variables)
-        yield administration
+    with HOMES[kind](tmp_path_factory.mktemp(f"{kind}-home"), find_free_port, missing) as home:
+        _key_home.update(home.provider("keys") | home.keyring("default", "keys"))
+        yield home.admin("keys")
     _key_home.clear()
 
 
