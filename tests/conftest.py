@@ -60,16 +60,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--key-provider",
         choices=list(HOMES),
         default="file",
-        help="where the servers of the tests keep their keys; other than file leaves tests out that are marked own_home",
+        help="where the servers of the tests keep their keys; other than file leaves out what is marked own_home, and "
+        "what is marked counted unless GATE_COUNTS is set",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--key-provider") == "file":
         return
-    own = [item for item in items if item.get_closest_marker("own_home")]
-    config.hook.pytest_deselected(items=own)
-    items[:] = [item for item in items if item not in set(own)]
+    marks = {"own_home"} if os.environ.get("GATE_COUNTS") else {"own_home", "counted"}
+    left_out = {item for item in items if any(item.get_closest_marker(mark) for mark in marks)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @dataclass(frozen=True)
@@ -374,8 +376,8 @@ def key_administration(
         yield {}
         return
     with HOMES[kind](tmp_path_factory.mktemp(f"{kind}-home"), find_free_port, missing) as home:
-        _key_home.update(home.provider("keys") | home.keyring("default", "keys"))
-        yield home.admin("keys")
+        _key_home.update(home.provider("disk") | home.keyring("default", "disk"))
+        yield home.admin("disk")
     _key_home.clear()
 
 

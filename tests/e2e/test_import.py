@@ -397,6 +397,7 @@ def test_after_a_day_it_asks_before_it_sends_again(
     moved(file, "--batch", "10")
 
 
+@pytest.mark.counted
 def test_memory_does_not_grow_with_the_file(here: dict[str, str], people: str, tmp_path: Path) -> None:
     # VmHWM, not getrusage: that one begins with what the parent had when it forked.
     measuring = (
