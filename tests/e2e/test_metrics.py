@@ -112,10 +112,11 @@ def test_what_all_workers_did_is_summed(own_server: Server) -> None:
     assert grown("strongroom_request_seconds_count", **labels) == many
     assert grown("strongroom_request_seconds_bucket", **labels, le="+Inf") == many
     assert grown(entries[0], action=entries[1], result="done") == many
-    assert (
-        grown("strongroom_provider_calls_total", provider="disk", operation="generate", outcome="ok") == many
-    )
-    assert grown("strongroom_provider_call_seconds_count", provider="disk", operation="generate") == many
+    # Each worker makes one more when it proves its key version, soon after its start.
+    generated = {many, many + 1, many + 2}
+    calls = {"provider": "disk", "operation": "generate"}
+    assert grown("strongroom_provider_calls_total", **calls, outcome="ok") in generated
+    assert grown("strongroom_provider_call_seconds_count", **calls) in generated
     assert grown("strongroom_database_wait_seconds_count") >= many
     assert grown("strongroom_database_transaction_seconds_count", kind="write") >= many
     assert after[IN_PROGRESS, frozenset()] == 1
