@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import waiting
 from tests.servers.key_homes import HOMES, KeyHome
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.own_home
 
 RECORDS = "/v1/collections/users/records"
 QUICK = {"STRONGROOM_WORKER__INTERVAL_SECONDS": "1"}
-PATIENCE_SECONDS = 60.0
+until = functools.partial(waiting.until, seconds=60.0)
 ONE_TOKEN_REQUESTS = 10_000
 WORKERS = 4
 THREADS = 4
@@ -56,13 +57,6 @@ class Site:
         return self.credential_file.read_text().strip()
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("kind", HOMES)
 def test_a_vault_is_made_rotated_while_it_serves_and_checked(
     kind: str,
@@ -88,7 +82,7 @@ def test_a_vault_is_made_rotated_while_it_serves_and_checked(
         assert api.plain(before[len(during) % 20])
         return bool(api.get(job).gives(200)["state"] in {"done", "failed"})
 
-    until(is_done)
+    until(is_done, "the rotation is done")
     assert api.get(job).gives(200)["state"] == "done"
     after = api.create({"email": "after@example.com"})
     (ring,) = api.get("/v1/keyrings").gives(200)["items"]
@@ -144,7 +138,8 @@ def test_record_types_on_two_providers_are_served_side_by_side_and_go_down_apart
     until(
         lambda: (
             api.post("/v1/collections/staff/records", {"data": {"email": "again@example.com"}}).status == 201
-        )
+        ),
+        "its provider is back",
     )
     assert api.plain(colleague) == {"email": "colleague@example.com"}
     assert server.stop() == 0
@@ -203,8 +198,16 @@ def test_a_key_file_is_locked_relocked_and_opened_by_a_command(
     words = {name: tmp_path / name for name in ("first", "second")}
     for name, path in words.items():
         path.touch(0o600)
-        path.write_text(f"correct horse battery {name}\n")
+        # One line end is not part of it; a second one is, for this command as for the server.
+        path.write_text(f"correct horse battery {name}\n\n")
 
+    words["first"].chmod(0o644)
+    readable = strongroom(
+        "keys", "passphrase", "--new", words["first"], "--data", site.data, environment=plain
+    )
+    assert readable.returncode == 1
+    assert f"chmod 600 {words['first']}" in readable.stderr
+    words["first"].chmod(0o600)
     locked = site.on_host("keys", "passphrase", "--new", words["first"])
     assert f'passphrase = {{ file = "{words["first"]}" }}' in locked.stdout
     refused = strongroom("verify", "--data", site.data, environment=plain)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from keyproviders.errors import KeyNotFoundError, KeyProviderError, ProviderMisconfiguredError
-from keyproviders.interface import SecretBytes, VersionState
+from keyproviders.interface import ProviderSettings, SecretBytes, VersionState
+from keyproviders.options import secret_option
 from keyproviders.registry import open_provider
 from vault.bootstrap.key_doors import administration_door, provider_settings
 from vault.bootstrap.opening import misplaced_keyring, open_vault
@@ -121,12 +122,14 @@ class _CanBeLocked(Protocol):
         ...
 
 
-def change_passphrase(configuration: Configuration, new: SecretBytes | None, provider: str | None) -> str:
+def change_passphrase(
+    configuration: Configuration, new: Path | SecretBytes | None, provider: str | None
+) -> str:
     """Lock a provider's keys by a passphrase, or by another one, or by none; the keys stay the same.
 
     Args:
         configuration: names the providers, and the passphrase of now.
-        new: the new passphrase; None for none.
+        new: the new passphrase, or the file that holds it, read as the configuration will read it; None for none.
         provider: which one; None if only one can.
 
     Returns:
@@ -136,8 +139,15 @@ def change_passphrase(configuration: Configuration, new: SecretBytes | None, pro
         MisconfiguredError: none can, or more than one, or the passphrase is refused.
     """
     with _able(configuration, provider, _CanBeLocked, _NOTHING_TO_LOCK) as (name, administration):
-        administration.change_passphrase(new)
+        administration.change_passphrase(_passphrase_in(new, name) if isinstance(new, Path) else new)
     return name
+
+
+def _passphrase_in(file: Path, provider: str) -> SecretBytes | None:
+    # Read in any other way, the keys could be locked by something that the reference to this file does not give.
+    return secret_option(
+        ProviderSettings(provider, {"passphrase": {"file": str(file)}}, Path.cwd()), "passphrase"
+    )
 
 
 @contextlib.contextmanager

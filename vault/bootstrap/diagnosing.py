@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from keyproviders.errors import KeyProviderError
 from keyproviders.interface import Health
 from keyproviders.registry import open_provider
@@ -30,11 +32,8 @@ def prove_keys(configuration: Configuration) -> dict[str, Health]:
         UnavailableError: a provider cannot be reached.
         IntegrityError: a key row is not what the vault wrote.
     """
-    vault = open_vault(configuration)
-    try:
+    with closing(open_vault(configuration)) as vault:
         return vault.keyrings.health()
-    finally:
-        vault.close()
 
 
 def examine_keys(configuration: Configuration) -> list[KeyFinding]:
@@ -45,8 +44,5 @@ def examine_keys(configuration: Configuration) -> list[KeyFinding]:
         UnavailableError: a provider cannot be reached.
         IntegrityError: a key row is not what the vault wrote.
     """
-    vault = open_vault(configuration)
-    try:
+    with closing(open_vault(configuration)) as vault:
         return check_keys(vault.keyrings, vault.stores.processes.processes(), system_clock())
-    finally:
-        vault.close()

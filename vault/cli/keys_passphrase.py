@@ -10,11 +10,9 @@ import click
 
 from keyproviders.interface import SecretBytes
 from vault.bootstrap.administering import change_passphrase
-from vault.cli.failure import Failure
 from vault.cli.host import host_options, reports_misconfiguration
+from vault.cli.inputs import read_value
 from vault.config import load_configuration
-
-_MOST_BYTES = 4096
 
 
 @click.command("passphrase")
@@ -39,7 +37,7 @@ def command(
     if is_none and file is not None:
         raise click.UsageError("--new FILE and --none exclude each other")
     os.umask(0o077)
-    new = None if is_none else SecretBytes(_read(file))
+    new = None if is_none else file or _typed()
     name = change_passphrase(load_configuration(config, data), new, provider)
     if is_none:
         click.echo(
@@ -53,13 +51,9 @@ def command(
     )
 
 
-def _read(file: Path | None) -> bytes:
-    if file is not None:
-        return file.read_bytes().rstrip(b"\r\n")
+def _typed() -> SecretBytes:
     if sys.stdin.isatty():
-        typed: str = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
-        return typed.encode()
-    piped = sys.stdin.buffer.read(_MOST_BYTES + 1).rstrip(b"\r\n")
-    if not piped or len(piped) > _MOST_BYTES:
-        raise Failure("Standard input must hold the new passphrase alone, on one line.")
-    return piped
+        return SecretBytes(
+            click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True).encode()
+        )
+    return SecretBytes(read_value("new passphrase").encode())
