@@ -32,13 +32,7 @@ def sealed(bench: Bench) -> None:
     made = bench.data_key(provider, version)
     seal()
     try:
-        for name, call in _calls(bench, provider, made, version).items():
-            outcome = _in_time(bench, call, f"{name} on a sealed provider")
-            # "Not found" or "rejected" would be a lie with consequences: somebody might make a key, or raise an alarm.
-            expect(
-                isinstance(outcome, ProviderUnavailableError),
-                f"{name} on a sealed provider ends in {_named(outcome)}, not in ProviderUnavailableError",
-            )
+        _every_call_is_unavailable(bench, _calls(bench, provider, made, version), "sealed")
         status = provider.health(at(made.wrapped)).status
         expect(
             status in {HealthStatus.SEALED, HealthStatus.DOWN},
@@ -82,12 +76,7 @@ def slow(bench: Bench) -> None:
     made, other = bench.data_key(provider, version), bench.data_key(provider, version)
     slow_down()
     try:
-        for name, call in _calls(bench, provider, other, version).items():
-            outcome = _in_time(bench, call, f"{name} on a slow provider")
-            expect(
-                isinstance(outcome, ProviderUnavailableError),
-                f"{name} on a slow provider ends in {_named(outcome)}, not in ProviderUnavailableError",
-            )
+        _every_call_is_unavailable(bench, _calls(bench, provider, other, version), "slow")
     finally:
         speed_up()
     _works_again(bench, provider, made)
@@ -133,6 +122,16 @@ def _calls(
         "unwrap": lambda: provider.unwrap([at(made.wrapped)]),
         "rewrap": lambda: provider.rewrap([at(made.wrapped)], version),
     }
+
+
+def _every_call_is_unavailable(bench: Bench, calls: dict[str, Callable[[], Results]], state: str) -> None:
+    for name, call in calls.items():
+        outcome = _in_time(bench, call, f"{name} on a {state} provider")
+        # "Not found" or "rejected" would be a lie with consequences: somebody might make a key, or raise an alarm.
+        expect(
+            isinstance(outcome, ProviderUnavailableError),
+            f"{name} on a {state} provider ends in {_named(outcome)}, not in ProviderUnavailableError",
+        )
 
 
 def _in_time(bench: Bench, call: Callable[[], object], what: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import waiting
 from tests.old_databases import UNDO_0003
 from tests.two_keyrings import CALLER
 from vault import bootstrap
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.own_home
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = {"STRONGROOM_WORKER__INTERVAL_SECONDS": "1"}
-PATIENCE_SECONDS = 90.0
+until = functools.partial(waiting.until, seconds=90.0)
 RECORDS = "/v1/collections/users/records"
 CONFIG = """
 [worker]
@@ -54,14 +56,6 @@ key = "records"
 provider = "second"
 key = "people"
 """
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
-        time.sleep(0.05)
-    return found
 
 
 def over(api: Api, job: str) -> Any:

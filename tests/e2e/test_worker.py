@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import waiting
 from tests.faults.away_provider import AwayProvider
 
 if TYPE_CHECKING:
@@ -30,19 +32,10 @@ pytestmark = pytest.mark.own_home
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = {"STRONGROOM_WORKER__INTERVAL_SECONDS": "1"}
-PATIENCE_SECONDS = 40.0
+until = functools.partial(waiting.until, seconds=40.0)
 ERASED = "SELECT count(*) FROM record WHERE erased_at IS NOT NULL"
 ENTRIES = "SELECT token, principal, reason FROM audit_entry WHERE action = 'record.erase' ORDER BY id"
 RECORDS = "/v1/collections/users/records"
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait until it holds, and give what it gave."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
-        time.sleep(0.05)
-    return found
 
 
 def soon(seconds: float = 1.0) -> str:

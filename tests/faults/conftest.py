@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.small_vault import SmallVault, make_small_vault
-from tests.servers.softhsm import exit_code_of_child, hsm, hsm_bench, hsm_template
+from tests.forked_child import exit_code_of_child
+from tests.servers.softhsm import hsm, hsm_bench, hsm_template
 
 __all__ = ["exit_code_of_child", "hsm", "hsm_bench", "hsm_template"]
 

@@ -25,9 +25,9 @@ from tests.faults.test_statement_sweep import (
     Steps,
     dump,
     exit_now,
-    in_child,
     raise_now,
 )
+from tests.forked_child import run_in_child
 from vault import bootstrap
 from vault.bootstrap import Vault
 from vault.core.clock import system_clock
@@ -217,7 +217,7 @@ def test_the_process_ends_at_each_statement_of_an_expiry(template: SmallVault, t
             with Steps(k, exit_now).watching():
                 expire_all(vault)
 
-        code = in_child(run_and_end)
+        code = run_in_child(run_and_end)
         assert code in {0, EXIT_CODE}, f"step {k}"
         outcomes.append(is_whole(made, before, f"step {k}"))
         with made.opened() as vault:

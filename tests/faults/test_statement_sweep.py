@@ -30,6 +30,7 @@ from tests.faults.small_vault import (
     say,
     store,
 )
+from tests.forked_child import run_in_child
 from tests.two_keyrings import Keys
 from vault import bootstrap
 from vault.bootstrap import Vault, founding
@@ -468,7 +469,7 @@ def test_the_process_ends_at_each_statement(
     for k in range(1, MOST_STEPS):
         made = fresh(small_vault_template, tmp_path / "data", operation)
         before = dump(made.database)
-        code = in_child(lambda made=made, k=k: run_and_end(made, operation, k))  # type: ignore[misc]
+        code = run_in_child(lambda made=made, k=k: run_and_end(made, operation, k))  # type: ignore[misc]
         assert code in {0, EXIT_CODE}, f"{name} step {k}"
         outcomes.append(check_after(made, operation, before, f"{name} step {k}"))
         if code == 0:
@@ -491,7 +492,7 @@ def test_whoever_ended_at_a_statement_is_answered_when_it_asks_again(
     replays = []
     for k in range(1, MOST_STEPS, 1 if IS_GATE else 3):
         made = fresh(small_vault_template, tmp_path / "data", operation)
-        code = in_child(lambda made=made, k=k: run_and_end(made, operation, k))  # type: ignore[misc]
+        code = run_in_child(lambda made=made, k=k: run_and_end(made, operation, k))  # type: ignore[misc]
         with made.opened() as vault:
             tokens = [row.token for row in vault.stores.inspector.rows(RecordRow)]
             operation.run(vault, made)
@@ -514,19 +515,6 @@ def run_and_end(made: SmallVault, operation: Operation, k: int) -> None:
     vault = bootstrap.open_vault(made.configuration)
     with Steps(k, exit_now).watching():
         operation.run(vault, made)
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run this in a forked child and return its exit code."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:  # noqa: BLE001  # a child of fork never returns into pytest
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)
 
 
 def steps_of_init(folder: Path) -> int:
@@ -567,7 +555,7 @@ def test_init_fails_or_is_killed_at_each_statement(tmp_path: Path) -> None:
         check_init_again(failing, f"init fails at step {k}")
 
         killed = tmp_path / f"exit{k}"
-        code = in_child(lambda k=k, killed=killed: init_and_end(killed, k))  # type: ignore[misc]
+        code = run_in_child(lambda k=k, killed=killed: init_and_end(killed, k))  # type: ignore[misc]
         assert code == EXIT_CODE
         check_init_again(killed, f"init ends at step {k}")
         shutil.rmtree(failing)
@@ -588,7 +576,7 @@ def test_init_is_killed_between_its_files(tmp_path: Path, place: str) -> None:
         with mock.patch.object(founding, place, side_effect=lambda *_: exit_now()):
             bootstrap.create_vault(load_configuration(None, tmp_path / "data"))
 
-    assert in_child(end) == EXIT_CODE
+    assert run_in_child(end) == EXIT_CODE
     check_init_again(tmp_path / "data", place)
 
 
@@ -598,6 +586,6 @@ def test_init_is_killed_before_the_rename(tmp_path: Path) -> None:
             bootstrap.create_vault(load_configuration(None, tmp_path / "data"))
 
     folder = tmp_path / "data"
-    assert in_child(end) == EXIT_CODE
+    assert run_in_child(end) == EXIT_CODE
     assert not bootstrap.vault_exists(load_configuration(None, folder))
     check_init_again(folder, "rename")

@@ -7,8 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,28 +145,3 @@ def hsm_bench(hsm: SoftHsm) -> Iterator[HsmBench]:
     made = HsmBench(hsm)
     yield made
     made.close()
-
-
-@pytest.fixture
-def exit_code_of_child() -> Callable[[Callable[[], None]], int]:
-    """Runs something in a forked child: 0 if it returned, 70 if it raised, negative if a signal ended it."""
-
-    def run(work: Callable[[], None]) -> int:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # Python 3.12 warns of every fork beside threads
-            child = os.fork()
-        if not child:
-            code = 70
-            try:
-                work()
-                code = 0
-            except Exception:  # noqa: BLE001 - a child has nobody to raise it to
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    return run

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests import waiting
 from vault.bootstrap import supervising
 from vault.bootstrap.supervising import child_worker
 
-PATIENCE_SECONDS = 20.0
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-    return found
+until = functools.partial(waiting.until, seconds=20.0)
 
 
 class Child:

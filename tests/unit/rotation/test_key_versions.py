@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from keyproviders.errors import ProviderDeniedError, ProviderUnavailableError
 from keyproviders.interface import KeyAdministration
 from tests.faults.small_vault import PEOPLE_SCHEMA
+from tests.forked_child import exit_code_of, run_in_child, start_in_child
 from tests.two_keyrings import CALLER, Keys, configuration_of, opened, process, watch_of, worker
 from vault import bootstrap
 from vault.core.collections import Settings
@@ -288,7 +288,7 @@ class TestKills:
             vault = keys.reopened()
             worker(vault, keys.maker(door, vault)).run_once(threading.Event())
 
-        assert in_child(die) == KILLED
+        assert run_in_child(die) == KILLED
         assert keys.in_provider() == [1, 2]
         assert keys.states() == ["active"]
         assert keys.job(asked).row.state == "waiting"
@@ -325,21 +325,12 @@ class TestKills:
             assert refusals == [1]
             vault.close()
 
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                write()
-                code = 0
-            except BaseException:  # noqa: BLE001 - a child has nobody to raise it to
-                traceback.print_exc()
-            finally:
-                os._exit(code)
+        child = start_in_child(write)
         _, status = os.waitpid(child, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         assert keys.rotate() == 2
         os.kill(child, signal.SIGCONT)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert exit_code_of(child) == 0
         rows = keys.vault.engine.database.execute_sql("SELECT key_version FROM record").fetchall()
         assert rows == [(2,)]
 
@@ -459,14 +450,3 @@ def test_a_write_with_a_wrap_under_the_old_version_in_hand_is_refused_and_done_a
     (count,) = keys.vault.engine.database.execute_sql("SELECT count(*) FROM record").fetchone()
     assert count == 1
     sleeper.close()
-
-
-def in_child(work: Any) -> int:
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)
