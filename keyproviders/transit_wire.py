@@ -178,8 +178,8 @@ class TransitWire:
             return self._misconfigured(
                 f"does not come to terms with us in TLS ({', '.join(reasons)}); check url and client_certificate"
             )
-        # Another library in this process that uses OpenSSL may leave an error behind in the thread (SoftHSM does, when
-        # it is initialised), and Python takes it for one of the connection at hand. So no other TLS error is final.
+        # Another library in this process that uses OpenSSL may leave an error behind in the thread, and Python takes it
+        # for one of the connection at hand. So no other TLS error is final.
         if of_tls or any(isinstance(each, _CUT_OFF) for each in causes):
             return None
         if any(isinstance(each, ConnectionRefusedError) for each in causes):

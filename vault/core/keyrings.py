@@ -219,12 +219,14 @@ class Keyrings:
         (made,) = provider.generate(version.provider_key, version.provider_version, [context])
         if isinstance(made, KeyProviderError):
             raise made
-        (opened,) = provider.unwrap([UnwrapItem(wrapped_key(version, made.wrapped.blob), context)])
-        if isinstance(opened, KeyProviderError):
-            raise opened
-        is_same = constant_time.bytes_eq(made.plaintext.reveal(), opened.reveal())
-        for secret in (made.plaintext, opened):
-            secret.wipe()
+        try:
+            (opened,) = provider.unwrap([UnwrapItem(wrapped_key(version, made.wrapped.blob), context)])
+            if isinstance(opened, KeyProviderError):
+                raise opened
+            is_same = constant_time.bytes_eq(made.plaintext.reveal(), opened.reveal())
+            opened.wipe()
+        finally:
+            made.plaintext.wipe()
         if not is_same or made.wrapped.algorithm != version.algorithm:
             raise IntegrityError("key-version", where=version.where())
 
