@@ -22,8 +22,8 @@ from vault.core.batches import (
 from vault.core.errors import VaultError
 from vault.core.ports import DuplicateIndexError, StaleWriteError
 from vault.core.rows import AuditRow
+from vault.storage.engine import Engine
 from vault.storage.record_transaction import RecordTransaction
-from vault.storage.sqlite import SqliteEngine
 
 
 class _DryRun(Exception):  # noqa: N818 - not an error: the way out of a transaction that keeps nothing
@@ -36,7 +36,7 @@ class _HeldByExpiredError(Exception):
         self.tokens = tokens
 
 
-def run_batch(engine: SqliteEngine, inside: RecordTransaction, batch: Batch) -> list[Outcome]:
+def run_batch(engine: Engine, inside: RecordTransaction, batch: Batch) -> list[Outcome]:
     """Carry out prepared operations in their order; see :class:`vault.core.ports.RecordStore`."""
     outcomes: list[Outcome] = []
     with contextlib.suppress(_DryRun), engine.write() as database:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vault.core.rows import Row
-from vault.storage.sqlite import SqliteEngine
+from vault.storage.engine import Engine
 from vault.storage.statements import RowMapper
 
 R = TypeVar("R", bound=Row)
@@ -23,7 +23,7 @@ class SqlInspector:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def rows(self, row_type: type[R]) -> Iterator[R]:

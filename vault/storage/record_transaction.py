@@ -17,6 +17,7 @@ from vault.core.ports import (
     TagQuery,
 )
 from vault.core.rows import AuditRow, IndexRow, RecordRow
+from vault.storage.engine import Step, TransactionLostError
 from vault.storage.receipts import ReceiptStatements
 from vault.storage.record_statements import RecordStatements
 
@@ -89,9 +90,30 @@ class RecordTransaction:
         """Insert audit entries."""
         self.sql.append_entry.run_all(database, [self.sql.audit.values(entry) for entry in entries])
 
+    def append_if_unchanged(self, database: Database, entry: AuditRow, read: RecordRow) -> None:
+        """Insert the entry for a record that was read, if the record is still what it was.
+
+        Raises:
+            TransactionLostError: it is not; what was read is not to be released.
+        """
+        values = self.sql.audit.values(entry) | {"read_id": read.id, "read_revision": read.revision}
+        if self.sql.append_entry_if_unchanged.run(database, values).rowcount != 1:
+            raise TransactionLostError(
+                "The record is being changed again and again just now; nothing was released.",
+                code="store-unavailable",
+            )
+
+    def steps_of_create(self, write: RecordWrite) -> list[Step]:
+        """The INSERTs of a create, each of one row."""
+        steps: list[Step] = [(self.sql.insert_record, self.sql.records.values(write.record))]
+        steps += [(self.sql.insert_index, self.sql.index.values(row)) for row in write.index]
+        if write.receipt is not None:
+            steps.append(self.receipts.step_of_claim(write.receipt))
+        return [*steps, (self.sql.append_entry, self.sql.audit.values(write.entry))]
+
     def _insert_index(self, database: Database, write: RecordWrite) -> None:
         for row in write.index:
-            if self.sql.insert_index.run(database, self.sql.index.values(row)).rowcount != 1:
+            if not self.sql.insert_index.insert(database, self.sql.index.values(row)):
                 # Either another record holds a unique value or the index key may not be written any more.
                 found = ((other.field, self._holder(database, other)) for other in write.index)
                 holders = {field: holder for field, holder in found if holder is not None}
