@@ -107,6 +107,14 @@ class Engine(Protocol):
         """Run the body while nobody else is in here, for as long as it takes: upgrades, and making a vault."""
         ...
 
+    def check_tables(self) -> None:
+        """Find tables that would not keep what they are given.
+
+        Raises:
+            MisconfiguredError: names the first.
+        """
+        ...
+
     def again(self, whole: Callable[[], T]) -> T:
         """Run a whole operation, and once more if its transaction was lost."""
         ...

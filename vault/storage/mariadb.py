@@ -43,6 +43,7 @@ _COLLATIONS = {"MariaDB": "utf8mb4_nopad_bin", "MySQL": "utf8mb4_0900_bin"}
 
 _FAILURES = {
     1213: CONFLICT,  # deadlock; on Galera also: another node wrote the row
+    1467: CONFLICT,  # a deadlock around AUTO_INCREMENT
     1205: NO_LOCK,
     1020: CONFLICT,  # the record has changed since the snapshot
     1969: TOO_SLOW,  # max_statement_time
@@ -205,6 +206,10 @@ class MariadbEngine(ServerEngine):
         Raises:
             MisconfiguredError: names the first.
         """
+        with self._session():
+            self._check_columns()
+
+    def _check_columns(self) -> None:
         names = [model._meta.table_name for model in MODELS]  # noqa: SLF001  # peewee's documented place
         marks = ", ".join(["%s"] * len(names))
         columns = self.database.execute_sql(

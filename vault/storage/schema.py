@@ -7,6 +7,7 @@ from typing import Any
 
 from playhouse.migrations import Runner
 
+from vault.core import rows
 from vault.core.errors import MisconfiguredError
 from vault.storage.engine import Engine
 from vault.storage.tables import MODELS
@@ -51,6 +52,15 @@ def refuse_newer(engine: Engine) -> None:
             f"The database {engine.place} was upgraded by a newer release of strongroom (step {unknown[-1]}). "
             "Install that release; this one does not touch the database."
         )
+
+
+def holds_vault(engine: Engine) -> bool:
+    """Whether a database holds a vault that was made to its end: the last thing that making one commits is its keys."""
+    table = rows.KeyringRow.TABLE
+    with engine.read() as database:
+        if table not in database.get_tables():
+            return False
+        return database.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608  # our own name
 
 
 def check_indexes(engine: Engine) -> None:

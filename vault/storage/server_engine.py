@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import peewee
 from playhouse.pool import MaxConnectionsExceeded
 
-from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
+from vault.core.errors import OUTCOME_UNKNOWN, IntegrityError, MisconfiguredError, UnavailableError
 from vault.storage.address import ServerAddress
 from vault.storage.engine import Step, Told, TransactionLostError
 from vault.storage.failures import LOST, TOO_SLOW, Failure, Kind
@@ -25,7 +25,7 @@ from vault.telemetry.metrics import Metrics
 T = TypeVar("T")
 Waiting = Callable[[], AbstractContextManager[None]]
 
-_ATTEMPTS = 6
+_ATTEMPTS = 10
 _FIRST_PAUSE_SECONDS = 0.01
 _SETTLE_SECONDS = 5.0
 _LOCK_SECONDS = 60.0
@@ -162,7 +162,7 @@ class ServerEngine(ABC):
                     raise
             with self._waiting():
                 # Not all losers at the same moment.
-                time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt * random.random())  # noqa: S311  # no secret depends on it
+                time.sleep(_FIRST_PAUSE_SECONDS * 2 ** min(attempt, 5) * random.random())  # noqa: S311  # no secret depends on it
             attempt += 1
 
     def scrub(self) -> bool:
@@ -268,7 +268,7 @@ class ServerEngine(ABC):
         raise UnavailableError(
             "The connection to the database was lost while it committed, and whether it did cannot be found out just now. "
             "Look before sending this again, or send it again with the same Idempotency-Key.",
-            code="outcome-unknown",
+            code=OUTCOME_UNKNOWN,
         ) from error
 
     def _is_stored(self, entry_id: bytes) -> bool:
