@@ -66,10 +66,14 @@ def _try_to_open(configuration: Configuration) -> None:
         bootstrap.open_vault(configuration).close()
     except UnavailableError as error:
         click.echo(
-            f"{_what_is_away(error)} cannot be had just now ({error.__cause__ or error}). The server starts, answers 503, and goes on "
+            f"{_what_is_away(error)} cannot be had just now ({_why(error)}). The server starts, answers 503, and goes on "
             "by itself when they can; /readyz says why it waits.",
             err=True,
         )
+
+
+def _why(error: UnavailableError) -> object:
+    return error if error.code == "store-unavailable" else error.__cause__ or error
 
 
 def _what_is_away(error: UnavailableError) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from vault.core.errors import UnavailableError
+
 
 class Kind(Enum):
     """What to do about it."""
@@ -53,6 +55,23 @@ WRONG_TABLES = Failure(
     "The database lacks a table or column that this release needs; run strongroom doctor",
 )
 TOO_LONG = Failure(Kind.LATER, "too-long", "The database server refuses a value of this length")
+
+
+class ServerAwayError(UnavailableError):
+    """The server takes no connection just now. Whoever asks over HTTP does not hear where it is; who works here does.
+
+    Args:
+        sentence: for the host's commands.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(
+            "The database cannot be reached just now; nothing was done.", code="store-unavailable"
+        )
+        self._sentence = sentence
+
+    def __str__(self) -> str:
+        return self._sentence
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:

@@ -26,6 +26,7 @@ from vault.storage.failures import (
     WRONG_TABLES,
     Failure,
     Kind,
+    ServerAwayError,
     causes_of,
 )
 from vault.storage.fields import KEY_BYTES, NAME_CHARACTERS
@@ -256,10 +257,7 @@ class MariadbEngine(ServerEngine):
         failure = self.failure_of(error)
         if failure.kind is Kind.LATER and number in _FAILURES:
             return UnavailableError(f"{failure.sentence}; nothing was done.", code="store-unavailable")
-        return UnavailableError(
-            f"The database {self.place} cannot be reached just now (error {number}); nothing was done.",
-            code="store-unavailable",
-        )
+        return ServerAwayError(f"{self.place} cannot be reached just now (error {number})")
 
     def _begin_snapshot(self) -> None:
         self.database.execute_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -27,6 +27,7 @@ from vault.storage.failures import (
     WRONG_TABLES,
     Failure,
     Kind,
+    ServerAwayError,
     causes_of,
 )
 from vault.storage.server_engine import ServerEngine
@@ -230,10 +231,7 @@ class PostgresqlEngine(ServerEngine):
                 )
         if "too many" in said or "remaining connection slots" in said:
             return UnavailableError(f"{TOO_MANY.sentence}; nothing was done.", code="store-unavailable")
-        return UnavailableError(
-            f"The database {self.place} cannot be reached just now ({_line(said)}); nothing was done.",
-            code="store-unavailable",
-        )
+        return ServerAwayError(f"{self.place} cannot be reached just now ({_line(said)})")
 
     def _begin_snapshot(self) -> None:
         self.database.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
