@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ from vault.storage.opening import open_engine
 from vault.storage.record_transaction import RecordTransaction
 from vault.storage.server_engine import ServerEngine
 from vault.storage.stores import Stores, open_stores
+from vault.storage.tables import MODELS
 
 _addresses: dict[str, ServerAddress] = {}
 
@@ -134,8 +136,8 @@ def test_a_key_cannot_be_retired_under_a_write(engine: ServerEngine, stores: Sto
             time.sleep(0.3)
             assert not retired.done()
         retired.result(10)
+    late = record()
     with pytest.raises(StaleWriteError, match="keys"):
-        late = record()
         stores.records.create(new_write(late, index(late, "b")))
     assert len(stored(stores)) == 1
 
@@ -233,7 +235,7 @@ def test_a_commit_that_cannot_be_settled_is_said_to_be_unknown(
     monkeypatch.setattr(engine.database, "commit", cut_off)
     monkeypatch.setattr(engine, "in_one", lambda _: False)
     monkeypatch.setattr(engine, "_is_over", lambda _: False)
-    monkeypatch.setattr("vault.storage.server_engine._SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr("vault.storage.settling.SETTLE_SECONDS", 0.3)
     with pytest.raises(UnavailableError) as caught:
         stores.records.create(new_write(record()))
     assert caught.value.code == OUTCOME_UNKNOWN
@@ -523,3 +525,50 @@ def test_a_missing_privilege_is_named(server: Any, address: ServerAddress, opene
     finally:
         if server.scheme == "postgresql":
             server.execute("GRANT INSERT ON audit_entry TO strongroom", address.database)
+
+
+def statements(heading: str) -> list[str]:
+    """The statements below a comment of docs/operations/databases.md."""
+    page = (Path(__file__).parents[2] / "docs/operations/databases.md").read_text()
+    (block,) = re.findall(rf"<!-- {heading} -->\n```sql\n(.*?)```", page, flags=re.DOTALL)
+    return [each.strip() for each in block.split(";") if each.strip()]
+
+
+def test_the_rights_in_the_document_are_enough_and_not_too_many(
+    server: Any, opened: Callable[..., ServerEngine]
+) -> None:
+    for statement in statements(f"{server.scheme}: as administrator"):
+        server.execute(statement)
+    address = server.address("strongroom", user="strongroom_owner", password=b"choose one")
+    owner = opened(address)
+    schema.upgrade(owner)
+    bench = Bench(open_stores(owner), lambda: None)  # type: ignore[arg-type, return-value]
+    keyring().create(bench)
+    bench.stores.collections.define(
+        collection(), definition(), previous=None, entry=entry(), only_if_empty=False
+    )
+    for statement in statements(f"{server.scheme}: after init"):
+        server.execute(statement, "strongroom")
+    engine = opened(dataclasses.replace(address, user="strongroom_server", password=b"choose another"))
+    stores = open_stores(engine)
+    assert schema.holds_vault(engine)
+    assert schema.pending(engine) == []
+    schema.check_indexes(engine)
+    engine.check_tables()
+    row = record()
+    stores.records.create(new_write(row, index(row, "a")))
+    read = stores.records.read_for(key_of(row), generation=None, entry_for=lambda *_: entry())
+    assert read is not None
+    stores.records.erase(tombstone(read), previous=read, entry=entry())
+    for change in (
+        "UPDATE audit_entry SET action = 'x'",
+        "DELETE FROM audit_entry",
+        "DELETE FROM schema_history",
+    ):
+        with pytest.raises(UnavailableError, match="lacks a privilege"), engine.write() as database:
+            database.execute_sql(change)
+    with engine.write() as database:
+        for model in MODELS:
+            name = model._meta.table_name
+            if name != "audit_entry":
+                database.execute_sql(f"DELETE FROM {name}")  # noqa: S608  # our own names

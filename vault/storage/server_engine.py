@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import peewee
 from playhouse.pool import MaxConnectionsExceeded
 
-from vault.core.errors import OUTCOME_UNKNOWN, IntegrityError, MisconfiguredError, UnavailableError
+from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
 from vault.storage.address import ServerAddress
 from vault.storage.engine import Step, Told, TransactionLostError
 from vault.storage.failures import LOST, TOO_SLOW, Failure, Kind
 from vault.storage.server_pool import ServerPool
-from vault.storage.tables import AuditTable
+from vault.storage.settling import settle
 from vault.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -27,7 +27,6 @@ Waiting = Callable[[], AbstractContextManager[None]]
 
 _ATTEMPTS = 10
 _FIRST_PAUSE_SECONDS = 0.01
-_SETTLE_SECONDS = 5.0
 _LOCK_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
@@ -54,7 +53,6 @@ class ServerEngine(ABC):
         self._waiting = waiting
         self._alone = threading.local()
         self.database: Any = self._pool(address)
-        self._mark = self.database.param
         try:
             with self._session():
                 self._check_server()
@@ -243,43 +241,10 @@ class ServerEngine(ABC):
         self.settle(self.database.told, session, error)
 
     def settle(self, told: Sequence[Told], session: str, error: BaseException) -> None:
-        """Find out whether a transaction whose end was not heard committed; return if it did.
-
-        Raises:
-            TransactionLostError: it did not, and will not.
-            UnavailableError: ``outcome-unknown``; that could not be found out.
-        """
+        """Find out whether a transaction whose end was not heard committed; see :func:`settle`."""
         self._count_failure(LOST.reason)
-        self.database.drop()
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        while told and time.monotonic() < deadline:
-            try:
-                self.database.connect()
-                # As long as its session lives, the transaction may still commit.
-                if self._is_over(session):
-                    if self._is_stored(told[0].entry_id):
-                        return
-                    raise self._lost(LOST.sentence) from error
-            except (peewee.PeeweeException, MaxConnectionsExceeded):
-                self.database.drop()
-            else:
-                self.database.close()
-            time.sleep(_POLL_SECONDS)
-        raise UnavailableError(
-            "The connection to the database was lost while it committed, and whether it did cannot be found out just now. "
-            "Look before sending this again, or send it again with the same Idempotency-Key.",
-            code=OUTCOME_UNKNOWN,
-        ) from error
-
-    def _is_stored(self, entry_id: bytes) -> bool:
-        table = AuditTable._meta.table_name  # noqa: SLF001  # peewee's documented place for a model's names
-        return (
-            self.database.execute_sql(
-                f"SELECT 1 FROM {table} WHERE entry_id = {self._mark}",  # noqa: S608  # our own names
-                (entry_id,),
-            ).fetchone()
-            is not None
-        )
+        if not settle(self.database, told, lambda: self._is_over(session), error):
+            raise self._lost(LOST.sentence) from error
 
     @contextmanager
     def _unhurried(self) -> Iterator[None]:
