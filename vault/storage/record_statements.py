@@ -18,6 +18,9 @@ from vault.storage.tables import (
     StoredKeyTable,
 )
 
+TOKENS_AT_ONCE = 50
+"""How many records one statement fetches: on a server each statement is a round trip."""
+
 
 class RecordStatements:
     """One statement for each thing that the record store does."""
@@ -71,6 +74,11 @@ class RecordStatements:
 
     def _build_finds(self) -> None:
         self.find_record = self.records.select(*_of_record(RecordTable))
+        self.find_records = self.records.select(
+            RecordTable.tenant == slot("tenant"),
+            RecordTable.collection == slot("collection"),
+            RecordTable.token.in_([slot(f"token{place}") for place in range(TOKENS_AT_ONCE)]),
+        )
         self.find_history = self.history.select(
             *_of_record(RecordHistoryTable), RecordHistoryTable.generation == slot("generation")
         )

@@ -19,7 +19,7 @@ from vault.core.ports import (
 from vault.core.rows import AuditRow, IndexRow, RecordRow
 from vault.storage.engine import Step, TransactionLostError
 from vault.storage.receipts import ReceiptStatements
-from vault.storage.record_statements import RecordStatements
+from vault.storage.record_statements import TOKENS_AT_ONCE, RecordStatements
 
 
 class RecordTransaction:
@@ -65,6 +65,20 @@ class RecordTransaction:
     def find(self, database: Database, key: RecordKey) -> RecordRow | None:
         """Fetch the current row."""
         return self.sql.records.one(self.sql.find_record.run(database, _address(key)))
+
+    def find_many(
+        self, database: Database, tenant: str, collection: str, tokens: Sequence[bytes]
+    ) -> dict[bytes, RecordRow]:
+        """Fetch the current rows of many tokens; those that do not exist are left out."""
+        found: dict[bytes, RecordRow] = {}
+        for start in range(0, len(tokens), TOKENS_AT_ONCE):
+            some = tokens[start : start + TOKENS_AT_ONCE]
+            values: dict[str, Any] = {"tenant": tenant, "collection": collection}
+            # One text for any number: the places that are left ask for the first token once more.
+            values |= {f"token{place}": some[place % len(some)] for place in range(TOKENS_AT_ONCE)}
+            rows = self.sql.records.all(self.sql.find_records.run(database, values))
+            found |= {row.token: row for row in rows}
+        return found
 
     def generation(self, database: Database, current: RecordRow, wanted: int | None) -> RecordRow | None:
         """The wanted generation of a record: the current row, one from its history, or None if it is not kept."""

@@ -50,6 +50,7 @@ class SqlRecordStore:
             self._inside.erase(database, tombstone, previous)
             self._inside.append(database, [entry])
 
+    @whole
     def batch(self, batch: Batch) -> list[Outcome]:
         """Carry out prepared operations; see :class:`vault.core.ports.RecordStore`."""
         return run_batch(self._engine, self._inside, batch)
@@ -64,8 +65,7 @@ class SqlRecordStore:
     def find_many(self, tenant: str, collection: str, tokens: Sequence[bytes]) -> dict[bytes, RecordRow]:
         """Fetch rows by token; see :class:`vault.core.ports.RecordStore`."""
         with self._engine.snapshot() as database:
-            found = (self._inside.find(database, RecordKey(tenant, collection, token)) for token in tokens)
-            return {row.token: row for row in found if row is not None}
+            return self._inside.find_many(database, tenant, collection, tokens)
 
     @whole
     def read_for(
