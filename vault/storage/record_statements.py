@@ -8,6 +8,7 @@ from peewee import Select
 
 from vault.core.ports import TagQuery
 from vault.core.rows import AuditRow, IndexRow, KeyState, RecordHistoryRow, RecordRow
+from vault.storage.fields import locking
 from vault.storage.statements import RowMapper, Statement, exists, slot, stays
 from vault.storage.tables import (
     CollectionTable,
@@ -74,6 +75,9 @@ class RecordStatements:
 
     def _build_finds(self) -> None:
         self.find_record = self.records.select(*_of_record(RecordTable))
+        self.hold_record = Statement(
+            locking(RecordTable.select(*self.records.columns).where(*_of_record(RecordTable)), is_shared=True)
+        )
         self.find_records = self.records.select(
             RecordTable.tenant == slot("tenant"),
             RecordTable.collection == slot("collection"),
@@ -99,13 +103,15 @@ class RecordStatements:
             .join(RecordTable, on=same_record)
             .where(*_with_tag(), IndexTable.slot == slot("slot"), IndexTable.token != slot("token"))
         )
-        self.find_by_tag = Statement(
+        by_tag = (
             IndexTable.select(*self.index.columns, *self.records.columns)
             .join(RecordTable, on=same_record)
             .where(*_with_tag(), RecordTable.id > slot("after"), *_live())
             .order_by(RecordTable.id)
             .limit(slot("limit"))
         )
+        self.find_by_tag = Statement(by_tag)
+        self.hold_by_tag = Statement(locking(by_tag, is_shared=True))
         self.list_records = self.records.select(
             RecordTable.tenant == slot("tenant"),
             RecordTable.collection == slot("collection"),

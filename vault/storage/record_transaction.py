@@ -62,9 +62,10 @@ class RecordTransaction:
         for token in tokens:
             self.sql.delete_index.run(database, _address(RecordKey(near.tenant, near.collection, token)))
 
-    def find(self, database: Database, key: RecordKey) -> RecordRow | None:
-        """Fetch the current row."""
-        return self.sql.records.one(self.sql.find_record.run(database, _address(key)))
+    def find(self, database: Database, key: RecordKey, *, is_held: bool = False) -> RecordRow | None:
+        """Fetch the current row; if held, it stays as it is until the transaction ends."""
+        statement = self.sql.hold_record if is_held else self.sql.find_record
+        return self.sql.records.one(statement.run(database, _address(key)))
 
     def find_many(
         self, database: Database, tenant: str, collection: str, tokens: Sequence[bytes]
@@ -90,14 +91,15 @@ class RecordTransaction:
         )
 
     def lookup(
-        self, database: Database, query: TagQuery, now: int, page: Page
+        self, database: Database, query: TagQuery, now: int, page: Page, *, is_held: bool = False
     ) -> list[tuple[IndexRow, RecordRow]]:
-        """Find live records by tag."""
+        """Find live records by tag; if held, they stay as they are until the transaction ends."""
+        statement = self.sql.hold_by_tag if is_held else self.sql.find_by_tag
         width = len(self.sql.index.read_names)
         values = tag_values(query) | {"now": now, "after": page.after, "limit": page.limit}
         return [
             (self.sql.index.row(columns[:width]), self.sql.records.row(columns[width:]))
-            for columns in self.sql.find_by_tag.run(database, values).fetchall()
+            for columns in statement.run(database, values).fetchall()
         ]
 
     def append(self, database: Database, entries: Sequence[AuditRow]) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.contract.store_engines import (
-    ENGINES,
     NOW,
     TENANT,
     Bench,
+    bench_over,
     collection,
     definition,
     entry,
@@ -25,6 +25,7 @@ from tests.contract.store_engines import (
     new_write,
     record,
 )
+from tests.servers.databases import ENGINES, new_database
 from vault.core.expiry import START, Erasure, Place
 from vault.core.job_ports import EVERY_TENANT, JobRow, JobState, LeaseLostError, ProcessRow, Turn
 from vault.core.rows import IndexRow, RecordRow
@@ -38,7 +39,7 @@ ONE, TWO = b"1" * 16, b"2" * 16
 
 @pytest.fixture(params=ENGINES)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    with ENGINES[request.param](tmp_path) as made:
+    with bench_over(new_database(request, request.param, tmp_path)) as made:
         keyring().create(made)
         made.stores.collections.define(
             collection(), definition(), previous=None, entry=entry(), only_if_empty=False
