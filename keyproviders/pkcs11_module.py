@@ -9,10 +9,13 @@ Source: PKCS#11 version 2.40, section 5.4 (C_Initialize, C_Finalize) and section
 
 from __future__ import annotations
 
+import _ssl
 import contextlib
+import ctypes
+import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +71,7 @@ class Module:
             yield
         finally:
             is_used.release()
+            _openssl_errors_clearer()()
 
     def start(self, *, anew: bool) -> bool:
         """Load and initialise the library; say whether that was done now.
@@ -131,6 +135,20 @@ class Module:
         self._is_used = threading.RLock()
         self._is_inherited = self._library is not None
         self.generation += 1
+
+
+@functools.cache
+def _openssl_errors_clearer() -> Callable[[], object]:
+    """What empties this thread's queue of OpenSSL errors, where Python's ssl module would read it.
+
+    SoftHSM uses the same OpenSSL and leaves an error behind when something does not open; the next TLS connection of
+    the thread would take it for its own. Source: ERR_get_error(3), SSL_get_error(3).
+    """
+    try:
+        return ctypes.CDLL(getattr(_ssl, "__file__", None)).ERR_clear_error
+    except (OSError, AttributeError):
+        # Python has an OpenSSL of its own that nobody else can reach, or none: nothing can be left there.
+        return lambda: None
 
 
 # One process has one copy of a library, whoever asks for it.

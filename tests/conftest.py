@@ -27,6 +27,8 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.servers.key_homes import HOMES
+
 HOST = "127.0.0.1"
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -49,6 +51,27 @@ MERGE_PATCH = "application/merge-patch+json"
 # Ports from 32768 on are what the system gives to outgoing connections.
 _PORTS = range(20_000, 32_000)
 _COMMAND = (sys.executable, "-P", "-m", "vault.cli")
+# What --key-provider adds to the environment of every process of the vault; empty for the local key file.
+_key_home: dict[str, str] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--key-provider",
+        choices=list(HOMES),
+        default="file",
+        help="where the servers of the tests keep their keys; other than file leaves out what is marked own_home, and "
+        "what is marked counted unless GATE_COUNTS is set",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--key-provider") == "file":
+        return
+    marks = {"own_home"} if os.environ.get("GATE_COUNTS") else {"own_home", "counted"}
+    left_out = {item for item in items if any(item.get_closest_marker(mark) for mark in marks)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @dataclass(frozen=True)
@@ -280,7 +303,7 @@ class Server:
 def own_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without STRONGROOM_ variables, so that a tester's own settings do not reach a test."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
-    return kept | {"PYTHONWARNINGS": "default"} | dict(extra or {})
+    return kept | _key_home | {"PYTHONWARNINGS": "default"} | dict(extra or {})
 
 
 def find_free_port() -> int:
@@ -343,10 +366,30 @@ def strongroom() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def vault_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def key_administration(
+    request: pytest.FixtureRequest, missing: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, str]]:
+    """Gives the vaults of this run the key provider that was asked for; what administration needs beside it."""
+    kind = request.config.getoption("--key-provider")
+    if kind == "file":
+        # As by default: beside the data, without any configuration.
+        yield {}
+        return
+    with HOMES[kind](tmp_path_factory.mktemp(f"{kind}-home"), find_free_port, missing) as home:
+        _key_home.update(home.provider("disk") | home.keyring("default", "disk"))
+        yield home.admin("disk")
+    _key_home.clear()
+
+
+@pytest.fixture(scope="session")
+def vault_template(key_administration: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new vault made by the real ``strongroom init``, to be copied: ``data`` and ``credential`` in one folder."""
     folder = tmp_path_factory.mktemp("vault-template")
-    made = run_strongroom("init", "--data", folder / "data", "--credential-file", folder / "credential")
+    made = run_strongroom(
+        "init",
+        *("--data", folder / "data", "--credential-file", folder / "credential"),
+        environment=key_administration,
+    )
     assert made.returncode == 0, made.stderr
     return folder
 

@@ -6,13 +6,14 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from keyproviders import awskms_options, pkcs11_options, transit_options
 from vault.api.problems import STATUS_OF, status_of
 from vault.config import Settings
 from vault.core import errors
@@ -74,12 +75,40 @@ def written(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{place}"
 
 
-def test_the_example_shows_every_configuration_key_and_no_other() -> None:
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
     # What is switched off stands as a comment without a space after the #.
-    text = re.sub(r"^#(?=[\[\w])", "", EXAMPLE.read_text(), flags=re.MULTILINE)
-    shown = set(written(tomllib.loads(text)))
-    of_providers = {"providers.*.path"}  # the options of type "file"; each provider checks its own
-    assert shown - of_providers == set(configurable(Settings))
+    return tomllib.loads(re.sub(r"^#(?=[\[\w])", "", EXAMPLE.read_text(), flags=re.MULTILINE))
+
+
+def test_the_example_shows_every_configuration_key_and_no_other(example: dict[str, Any]) -> None:
+    # The other options of a provider are its own.
+    providers = {name: {"type": table["type"]} for name, table in example["providers"].items()}
+    assert set(written(example | {"providers": providers})) == set(configurable(Settings))
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "known_to_administration"),
+    [
+        ("file", {"path", "passphrase"}, set()),
+        ("transit", transit_options._KNOWN, {"auth"}),
+        ("pkcs11", pkcs11_options._KNOWN, pkcs11_options._ADMIN_KNOWN),
+        (
+            "awskms",
+            {*awskms_options._PLACE, *awskms_options._CREDENTIALS},
+            {"access_key_id", "secret_access_key", "deletion_days"},
+        ),
+    ],
+)
+def test_the_example_and_its_page_show_every_option_of_a_provider(
+    example: dict[str, Any], kind: str, known: Iterable[str], known_to_administration: Iterable[str]
+) -> None:
+    (table,) = [dict(table) for table in example["providers"].values() if table["type"] == kind]
+    assert table.pop("type") == kind
+    assert set(table.pop("admin", {})) == set(known_to_administration)
+    assert set(table) == set(known)
+    page = (ROOT / f"docs/providers/{kind}.md").read_text()
+    assert [name for name in known if not re.search(rf"\b{name}\b", page)] == []
 
 
 def subclasses(kind: type[VaultError]) -> set[type[VaultError]]:

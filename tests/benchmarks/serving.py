@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,20 +29,31 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[Served]:
-    with socket.socket() as probe:
-        port = next(port for port in range(18400, 18500) if probe.connect_ex(("127.0.0.1", port)))
+def served(
+    folder: Path, variables: Mapping[str, str] | None = None, administration: Mapping[str, str] | None = None
+) -> Iterator[Served]:
+    """Make a vault and serve it.
+
+    Args:
+        folder: for the vault, its credential and its log.
+        variables: configuration by environment.
+        administration: more of it, for making the vault only.
+    """
+    environment = os.environ | dict(variables or {})
+    port = next(port for port in range(18400, 18500) if not is_open(port))
     data, credential = str(folder / "vault"), folder / "credential"
     subprocess.run(
         [*COMMAND, "init", "--data", data, "--credential-file", str(credential)],
         check=True,
         stdout=subprocess.DEVNULL,
+        env=environment | dict(administration or {}),
     )
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [*COMMAND, "serve", "--data", data, "--listen", f"127.0.0.1:{port}"],
             stdout=subprocess.DEVNULL,
             stderr=log,
+            env=environment,
         )
     try:
         wait_until_ready(port, server)
@@ -54,11 +66,15 @@ def served(folder: Path) -> Iterator[Served]:
 def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if is_open(port):
+            return
         time.sleep(0.05)
     sys.exit("the server did not start")
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def children(pid: int) -> list[int]:

@@ -401,6 +401,7 @@ def check_entries(batched: Side, single: Side, since: tuple[int, int], *, is_reh
         assert together == alone
 
 
+@pytest.mark.counted
 def test_a_batch_equals_its_operations_one_after_the_other(sides: tuple[Side, Side]) -> None:
     numbers = itertools.count()
     outcomes: Counter[str] = Counter()

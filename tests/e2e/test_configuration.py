@@ -10,6 +10,8 @@ import pytest
 from vault.config import load_configuration
 from vault.core.errors import MisconfiguredError
 
+pytestmark = pytest.mark.own_home
+
 
 @pytest.fixture(autouse=True)
 def no_variables_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Answer, Api, Server
 
+pytestmark = pytest.mark.own_home
+
 RECORDS = "/v1/collections/users/records"
 
 

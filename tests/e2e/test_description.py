@@ -66,6 +66,7 @@ def test_it_is_valid_openapi_3_1(description: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(description).validate()
 
 
+@pytest.mark.own_home
 def test_it_holds_every_route_and_no_other(description: dict[str, Any], routes: set[tuple[str, str]]) -> None:
     described = set(_operations(description))
     assert described == {(method, path) for method, path in routes if path not in UNDESCRIBED}

@@ -19,6 +19,8 @@ from keyproviders.interface import ProviderSettings, SecretBytes, UnwrapItem, Wr
 from keyproviders.registry import open_administration, open_provider
 from vault.cli.dev_openbao import find_bao
 
+pytestmark = pytest.mark.own_home
+
 STOP_SECONDS = 30
 
 

@@ -24,6 +24,7 @@ import vault
 from tests.faults.away_provider import AwayProvider
 from tests.faults.expired_records import store_expired
 from tests.faults.small_vault import SmallVault, make_empty_vault
+from tests.old_databases import UNDO_0003
 from vault import bootstrap
 from vault.cli.doctor import command, database, surroundings, work
 from vault.cli.doctor.findings import LEVELS, Code, Level
@@ -34,6 +35,8 @@ from vault.storage import diagnosis
 
 if TYPE_CHECKING:
     from conftest import Server
+
+pytestmark = pytest.mark.own_home
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
@@ -443,12 +446,7 @@ class TestDatabase:
             assert doctor(config).problems == set()
 
     def test_an_upgrade_that_waits(self, config: Path, path: Path) -> None:
-        execute(
-            path,
-            *(f"DROP TABLE {table}" for table in ("idempotency_key", "process", "job", "job_lease")),
-            "DROP INDEX record_erased_at_expires_at",
-            "DELETE FROM schema_history WHERE name > '0002'",
-        )
+        execute(path, *UNDO_0003)
 
         report = doctor(config)
 

@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Api, Server
 
+pytestmark = pytest.mark.own_home
+
 
 @pytest.fixture(scope="module")
 def own_server(start_server: Callable[..., Server]) -> Iterator[Server]:

@@ -636,6 +636,7 @@ def machine() -> Iterator[type[Beside]]:
         yield Beside
 
 
+@pytest.mark.counted
 def test_the_vault_does_what_a_dictionary_does(machine: type[Beside]) -> None:
     runs = LEAST_STEPS // STEPS_OF_RUN * 6 // 5  # some end early
     run_state_machine_as_test(

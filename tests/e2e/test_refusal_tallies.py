@@ -22,6 +22,9 @@ from vault.core.policy import DEFAULT_TENANT
 from vault.core.ports import Page
 from vault.core.trail import AuditTrail
 
+# It opens its vaults in this process, where no variable of --key-provider reaches.
+pytestmark = pytest.mark.own_home
+
 START = 30_000_000 * MINUTE
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.old_databases import UNDO_0003
 from tests.two_keyrings import CALLER
 from vault import bootstrap
 from vault.api import key_models
@@ -25,6 +26,8 @@ from vault.config import load_configuration
 
 if TYPE_CHECKING:
     from conftest import Api, Server
+
+pytestmark = pytest.mark.own_home
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = {"STRONGROOM_WORKER__INTERVAL_SECONDS": "1"}
@@ -337,16 +340,8 @@ def test_an_old_database_is_upgraded_with_its_data(
     path = server.api.create({"email": "old@example.org"})
     assert server.stop() == 0
     with closing(sqlite3.connect(server.database, isolation_level=None)) as connection:
-        # As release 0.2 left it: without what the third step adds.
-        for table, columns in {
-            "key_version": ["adopted_at"],
-            "process": ["administers", "epoch_seen", "proved", "cached_data_keys", "cached_until"],
-            "job": ["keyring", "key_version", "requested_by"],
-        }.items():
-            for column in columns:
-                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.execute("DROP TABLE vault_epoch")
-        connection.execute("DELETE FROM schema_history WHERE name LIKE '0003%'")
+        for statement in UNDO_0003:
+            connection.execute(statement)
         connection.execute(
             "INSERT INTO process (boot_id, host, pid, role, release, started_at, heartbeat_at) "
             "VALUES (zeroblob(16), 'elsewhere', 1, 'server', '0.1.0', 1, 1)"

@@ -18,6 +18,8 @@ import urllib3
 if TYPE_CHECKING:
     from conftest import Api, Server
 
+pytestmark = pytest.mark.own_home
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -18,6 +18,8 @@ from cryptography.x509.oid import NameOID
 if TYPE_CHECKING:
     from conftest import Server
 
+pytestmark = pytest.mark.own_home
+
 
 def _write_certificate(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())

@@ -26,6 +26,8 @@ from tests.faults.away_provider import AwayProvider
 if TYPE_CHECKING:
     from conftest import Api, Server
 
+pytestmark = pytest.mark.own_home
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = {"STRONGROOM_WORKER__INTERVAL_SECONDS": "1"}
 PATIENCE_SECONDS = 40.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pkcs11.constants import Attribute
 
-from keyproviders.errors import ProviderUnavailableError
+from keyproviders.errors import ProviderUnavailableError, WrappedKeyRejectedError
 from keyproviders.interface import DataKey, SecretBytes, UnwrapItem, WrapItem, WrappedKey
 from keyproviders.pkcs11_runtime import Pkcs11KeyProvider
 from tests.servers.softhsm import KEY, ROOT, HsmBench
@@ -159,3 +161,21 @@ def test_a_long_list_lets_others_between(hsm_bench: HsmBench) -> None:
     provider._token.run = counting  # type: ignore[method-assign,assignment]
     assert len(provider.generate(KEY, 1, [CONTEXT] * 100)) == 100
     assert len(turns) == 4
+
+
+def test_what_does_not_open_leaves_nothing_for_the_next_tls_connection_of_the_thread(
+    hsm_bench: HsmBench,
+) -> None:
+    """SoftHSM leaves an error in the queue of OpenSSL, which Python's ssl module reads, too."""
+    try:
+        peek = ctypes.CDLL(_ssl.__file__).ERR_peek_error
+    except (AttributeError, OSError):
+        pytest.skip("this Python has its OpenSSL inside, where SoftHSM leaves nothing")
+    hsm_bench.administration("A256GCM").create(KEY)
+    provider = hsm_bench.provider()
+    assert peek() == 0
+    (made,) = provider.generate(KEY, 1, [CONTEXT])
+    assert isinstance(made, DataKey)
+    (refused,) = provider.unwrap([UnwrapItem(made.wrapped, b"another context")])
+    assert isinstance(refused, WrappedKeyRejectedError)
+    assert peek() == 0

@@ -63,23 +63,38 @@ def proxy(bao: OpenBao, free_port: Callable[[], int]) -> Iterator[OutageProxy]:
     made.close()
 
 
+Start = Callable[..., "Server"]
+
+
 @pytest.fixture(scope="module")
-def served(
+def start_behind(
     bao: OpenBao,
     proxy: OutageProxy,
-    start_server: Callable[..., Server],
+    start_server: Start,
     strongroom: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Server:
-    folder = tmp_path_factory.mktemp("outage")
-    config = folder / "strongroom.toml"
-    config.write_text(CONFIGURATION.format(url=proxy.url))
-    token = folder / "token"
-    token.touch(0o600)
-    token.write_text(bao.root_token)
-    made = strongroom("init", "--config", config, "--credential-file", folder / "credential")
-    assert made.returncode == 0, made.stderr
-    return start_server(config=config, data=folder, credential=(folder / "credential").read_text().strip())
+) -> Start:
+    """Makes a vault whose keys are behind the proxy; calls ``before`` and starts a server on it."""
+
+    def start(before: Callable[[], None] = lambda: None, **options: Any) -> Server:
+        folder = tmp_path_factory.mktemp("outage")
+        config = folder / "strongroom.toml"
+        config.write_text(CONFIGURATION.format(url=proxy.url))
+        token = folder / "token"
+        token.touch(0o600)
+        token.write_text(bao.root_token)
+        made = strongroom("init", "--config", config, "--credential-file", folder / "credential")
+        assert made.returncode == 0, made.stderr
+        before()
+        credential = (folder / "credential").read_text().strip()
+        return start_server(config=config, data=folder, credential=credential, **options)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def served(start_behind: Start) -> Server:
+    return start_behind()
 
 
 @dataclass
@@ -183,12 +198,12 @@ def recover(api: Api, marker: str) -> float:
     pytest.fail("no create succeeded after the provider was back")
 
 
+ONE_WORKER = {"STRONGROOM_SERVER__WORKERS": "1"}
+
+
 def test_a_server_that_starts_in_an_outage_answers_503_until_it_is_over(
-    served: Server, proxy: OutageProxy, start_server: Callable[..., Server]
+    proxy: OutageProxy, start_behind: Start
 ) -> None:
-    served.stop()
-    proxy.begin(Outage.REFUSED)
-    config = served.data / "strongroom.toml"
     seen: list[tuple[int, Any]] = []
 
     def look(answer: tuple[int, Any]) -> None:
@@ -197,7 +212,7 @@ def test_a_server_that_starts_in_an_outage_answers_503_until_it_is_over(
             proxy.end()
 
     try:
-        again = start_server(config=config, data=served.data, credential=served.credential, observer=look)
+        again = start_behind(lambda: proxy.begin(Outage.REFUSED), environment=ONE_WORKER, observer=look)
     finally:
         proxy.end()
     statuses = {status for status, _ in seen}
@@ -207,3 +222,28 @@ def test_a_server_that_starts_in_an_outage_answers_503_until_it_is_over(
         body == {"status": "not-ready", "store": "ok", "providers": {"bao": "down"}} for _, body in seen
     )
     again.api.create({"login": "after-the-start"})
+    again.stop()
+
+
+def test_what_is_cached_fails_closed_when_its_age_ends_and_look_ups_by_tag_go_on(
+    proxy: OutageProxy, start_behind: Start
+) -> None:
+    server = start_behind(environment=ONE_WORKER | {"STRONGROOM_DATA_KEY_CACHE__MAX_AGE_SECONDS": "3"})
+    path = server.api.create({"login": "aging"})
+    server.api.plain(path)
+    cached_at = time.monotonic()
+    proxy.begin(Outage.REFUSED)
+    try:
+        assert server.api.plain(path) == {"login": "aging"}
+        assert server.api.lookup("login", "aging")["items"][0]["data"] == {"login": "***"}
+        assert server.api.lookup("login", "nobody")["items"] == []
+        while server.api.get(f"{path}?reveal=plain").status == 200:
+            assert time.monotonic() - cached_at < 10
+            time.sleep(0.1)
+        assert time.monotonic() - cached_at >= 2.9
+        server.api.get(f"{path}?reveal=plain").refuses(503, "keys-unavailable")
+        # The tag is computed here: who is not there needs no key of the provider.
+        assert server.api.lookup("login", "nobody")["items"] == []
+    finally:
+        proxy.end()
+    server.stop()

@@ -7,8 +7,10 @@ import base64
 import ctypes
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,19 +103,32 @@ def test_refused_and_restarted_under_kept_connections(own: TransitBench) -> None
     assert unwraps(provider, canary)
 
 
+@contextmanager
+def silent(pid: int) -> Iterator[None]:
+    """Stop a process with all its threads, and wait until they have: a signal takes its time."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while {state_of(thread) for thread in Path(f"/proc/{pid}/task").iterdir()} != {"T"}:
+            time.sleep(0.005)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def state_of(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_a_silent_server_is_given_up(own: TransitBench) -> None:
     provider = own.provider(own.role(PolicyKind.RUNTIME), read_timeout_seconds=0.3)
     canary = wrapped_by(provider)
     fresh = own.provider(own.root(), connect_timeout_seconds=0.3, read_timeout_seconds=0.3)
-    os.kill(own.server.pid, signal.SIGSTOP)
-    try:
+    with silent(own.server.pid):
         with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.3 s"):
             provider.unwrap([canary])
         # It has to connect first, and the handshake gets no answer either.
         with pytest.raises(ProviderUnavailableError, match="did not"):
             fresh.key_info(KEY)
-    finally:
-        os.kill(own.server.pid, signal.SIGCONT)
     assert unwraps(provider, canary)
 
 
@@ -364,12 +379,9 @@ def test_no_outage_shows_a_secret(own: TransitBench, caplog: pytest.LogCaptureFi
         lambda: admin.rotate(KEY),
     ]
     show(calls[3])  # denied
-    os.kill(own.server.pid, signal.SIGSTOP)
-    try:
+    with silent(own.server.pid):
         for call in calls:
             show(call)
-    finally:
-        os.kill(own.server.pid, signal.SIGCONT)
     own.server.seal()
     try:
         for call in calls:

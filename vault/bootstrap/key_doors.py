@@ -101,7 +101,9 @@ def cache_meter(cache: str, metrics: Metrics | None) -> Callable[[str], None]:
 
 
 def _breaker_changed(metrics: Metrics | None, provider: str, state: BreakerState) -> None:
-    note = log.info if state is BreakerState.CLOSED else log.warning
-    note("breaker-changed", provider=provider, outcome=state.value)
+    if state is BreakerState.CLOSED:
+        log.info("breaker-changed", provider=provider, outcome=state.value)
+    else:
+        log.warning("breaker-changed", provider=provider, outcome=state.value)
     if metrics is not None:
         metrics.breaker_changed(provider, is_open=state is not BreakerState.CLOSED)

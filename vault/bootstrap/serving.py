@@ -52,6 +52,13 @@ def listener_of(configuration: Configuration) -> Listener:
     )
 
 
+def keys_in_local_files(configuration: Configuration) -> list[str]:
+    """The providers that keep keys of a keyring in a file beside this program."""
+    providers = configuration.settings.providers
+    names = {keyring.provider for keyring in configuration.settings.keyrings.values()}
+    return sorted(name for name in names if providers[name].type == "file")
+
+
 @contextmanager
 def only_server(configuration: Configuration) -> Iterator[None]:
     """Hold a SQLite database for one server; its worker processes inherit the hold. Any number share a database server.

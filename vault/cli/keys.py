@@ -24,6 +24,7 @@ ON_THE_HOST: dict[str, tuple[str, str]] = {
         "Print the least privileges that the keyrings of a transit provider need there.",
     ),
     "backup": ("vault.cli.keys_backup", "Copy a provider's keys to the new FILE (mode 0600)."),
+    "passphrase": ("vault.cli.keys_passphrase", "Change the passphrase of a key file."),
     "conformance": (
         "vault.cli.keys_conformance",
         "Ask a key provider everything that it promises; exit 3 if a promise is not kept.",

@@ -105,3 +105,10 @@ def _announce(configuration: Configuration, workers: int) -> None:
             "  note: key file and data lie side by side in this folder: whoever copies it has both. To part them, "
             "see docs/providers/file.md."
         )
+    else:
+        for name in bootstrap.keys_in_local_files(configuration):
+            _log.warning("keys-in-local-file", provider=name)
+            click.echo(
+                f"  warning: provider {name} keeps its keys in a file of this machine: whoever becomes root here, or has "
+                "a backup with it, has them. For keys that never leave their place: docs/providers/transit.md, pkcs11.md"
+            )

@@ -5,14 +5,16 @@ A finding names a table row and a fixed word for what is wrong with it; it never
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vault.core.collections import Collections
 from vault.core.content import Content
-from vault.core.errors import CollectionNotFoundError, IntegrityError
+from vault.core.errors import CollectionNotFoundError, IntegrityError, VaultError
 from vault.core.keyrings import Keyrings
 from vault.core.ports import Inspector
 from vault.core.record_seal import RecordSealer
@@ -30,6 +32,10 @@ from vault.core.rows import (
 from vault.core.verification_log import LogCheck, Place, place_of
 
 R = TypeVar("R", bound=Row)
+T = TypeVar("T", bound=RecordRow)
+
+# Data keys are asked for in lists: a provider elsewhere answers hundreds in the time of one.
+_LIST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +102,17 @@ class Verification:
         for row_type in (CollectionSchemaRow, CollectionRow, PrincipalRow, CredentialRow):
             for row in self._sound(row_type):
                 self._check(self._check_definition, row)
-        for record in self._sound(RecordRow):
-            self._records[place_of(record)] = record
-            self._check(self._check_record, record)
-        for kept in self._sound(RecordHistoryRow):
-            self._check(self._check_history, kept)
+        for records in _lists_of(self._sound(RecordRow)):
+            for record in records:
+                self._records[place_of(record)] = record
+                self._expected_index[place_of(record)] = {}
+                self._check(self._check_erased, record)
+            for record, content in self._opened([each for each in records if each.erased_at is None]):
+                self._check(functools.partial(self._expect_index, content), record)
+        for generations in _lists_of(self._sound(RecordHistoryRow)):
+            known = [each for each in generations if self._check(self._check_history, each)]
+            for _ in self._opened(known):
+                pass
         self._check_index()
         self._check_log()
         return self._report
@@ -139,27 +151,30 @@ class Verification:
         if isinstance(row, CollectionRow):
             self._collections.current(row.tenant, row.name)
 
-    def _check_record(self, row: RecordRow) -> None:
-        self._expected_index[place_of(row)] = {}
-        if row.erased_at is None:
-            content = self._open(row)
-            self._expected_index[place_of(row)] = self._index_of(row, content)
-        elif row.wrapped_dek is not None or row.sealed_document is not None:
+    def _check_erased(self, row: RecordRow) -> None:
+        if row.erased_at is not None and (row.wrapped_dek is not None or row.sealed_document is not None):
             raise IntegrityError("erased-not-gone", where=row.where())
+
+    def _expect_index(self, content: Content, row: RecordRow) -> None:
+        self._expected_index[place_of(row)] = self._index_of(row, content)
 
     def _check_history(self, row: RecordHistoryRow) -> None:
         if place_of(row) in self._unsound:
-            self._open(row)
             return
         current = self._records.get(place_of(row))
         if current is None or current.erased_at is not None or current.generation <= row.generation:
             raise IntegrityError("history-orphan", where=row.where())
-        self._open(row)
 
-    def _open(self, row: RecordRow) -> Content:
-        content = self._sealer.open(row)
-        self._report.opened += 1
-        return content
+    def _opened(self, rows: Sequence[T]) -> Iterator[tuple[T, Content]]:
+        """Rows with their documents; those that do not open become findings."""
+        for row, result in zip(rows, self._sealer.open_all(rows), strict=True):
+            if isinstance(result, IntegrityError):
+                self._found(result.finding, result.where)
+            elif isinstance(result, VaultError):
+                raise result
+            else:
+                self._report.opened += 1
+                yield row, result
 
     def _index_of(self, row: RecordRow, content: Content) -> dict[tuple[object, ...], str]:
         try:
@@ -189,6 +204,11 @@ class Verification:
             self._check(log.add, entry)
         for code, where in log.contradictions(self._records, but=self._unsound):
             self._found(code, where)
+
+
+def _lists_of(rows: Iterator[R]) -> Iterator[list[R]]:
+    while some := list(itertools.islice(rows, _LIST)):
+        yield some
 
 
 def _fact(entry: IndexRow) -> tuple[object, ...]:

@@ -33,9 +33,8 @@ AdministrationDoor = Callable[[str], AbstractContextManager[KeyAdministration]]
 class MakeKeyVersions:
     """Makes the next version of a keyring when somebody asked for it, as *pending*.
 
-    The provider comes first, the row second. Whoever is killed in between leaves a version that nobody knows: it is
-    found before another one is made, and adopted, as is one that the provider made by itself. So no version is lost, and
-    no request makes two.
+    The provider comes first, the row second. Whoever is killed in between leaves a version that nothing refers to; the
+    next one makes another. One that the provider made by itself is adopted while no request waits.
 
     Args:
         rotations: requests, and where versions go.
@@ -93,9 +92,8 @@ class MakeKeyVersions:
     def _carry_out(self, request: JobRow, turn: Turn) -> Turn:
         try:
             ring = self._keyrings.get(request.tenant, request.keyring or "")
-            unknown = strangers(ring, self._keyrings.key_info(ring))
-            if unknown:
-                return self._add(ring, unknown, turn, is_adopted=True)
+            # Never a stranger, though there may be one: a provider can show a version that it did not store (seen with
+            # OpenBao 2.7.2). The one that is made now is acknowledged, and those before it are stored with it.
             return self._add(ring, [self._made(ring)], turn, is_adopted=False)
         except KeyProviderError as error:
             if error.try_later:
@@ -142,14 +140,11 @@ class MakeKeyVersions:
         following = self._rotations.add_version(
             version, self._trail.entry(event), turn=turn, progress=progress_at(now)
         )
-        note = _log.warning if is_adopted else _log.info
-        note(
-            "key-version-adopted" if is_adopted else "key-version-made",
-            keyring=version.keyring,
-            version=version.version,
-            provider=version.provider,
-            count=len(found),
-        )
+        where = {"keyring": version.keyring, "version": version.version, "provider": version.provider}
+        if is_adopted:
+            _log.warning("key-version-adopted", **where, count=len(found))
+        else:
+            _log.info("key-version-made", **where)
         return following
 
     def _give_up(self, request: JobRow, word: str, turn: Turn, *, provider: str | None = None) -> Turn:

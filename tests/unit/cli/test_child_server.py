@@ -177,9 +177,14 @@ def test_a_command_is_waited_for_even_if_somebody_interrupts(
     code = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).touch()"
     done = tmp_path / "done"
     monkeypatch.setattr(child_server, "strongroom_command", lambda: [sys.executable, "-c", code, str(done)])
+    # Who runs in the background of a script was started with it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        run_strongroom()
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_strongroom()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
     assert done.exists()

@@ -60,7 +60,10 @@ def test_long_integers_and_decimals_are_written_in_one_document() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), object(), {1: 2}, "\ud800"], ids=repr)
+NO_JSON = [Decimal("NaN"), Decimal("Infinity"), object(), {1: 2}, "\ud800"]
+
+
+@pytest.mark.parametrize("value", NO_JSON, ids=lambda value: type(value).__name__)
 def test_what_json_cannot_say_is_not_written(value: Any) -> None:
     with pytest.raises(TypeError):
         dump_json([value])

@@ -34,6 +34,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.request_began()
     metrics.request_ended("/healthz", "GET", 200, 0.002)
     metrics.provider_call("disk", "unwrap", "ok", 0.0002)
+    metrics.breaker_changed("disk", is_open=True)
     metrics.cache_asked("collection_definitions", "hit")
     metrics.database_read(0.0002)
     metrics.database_wrote(0.0002, 0.003, [("record.read", "released")])

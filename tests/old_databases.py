@@ -1,0 +1,15 @@
+"""Databases as earlier releases left them, made from one of this release."""
+
+from __future__ import annotations
+
+_ADDED_BY_0003 = {
+    "key_version": ["adopted_at"],
+    "process": ["administers", "epoch_seen", "proved", "cached_data_keys", "cached_until"],
+    "job": ["keyring", "key_version", "requested_by"],
+}
+UNDO_0003 = (
+    *(f"ALTER TABLE {table} DROP COLUMN {name}" for table, names in _ADDED_BY_0003.items() for name in names),
+    "DROP TABLE vault_epoch",
+    "DELETE FROM schema_history WHERE name = '0003_keys_at_work'",
+)
+"""SQL that takes a SQLite database back to release 0.2."""
