@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.contract.store_engines import Bench, bench_over, collection, definition, entry, keyring
-from tests.servers.databases import ENGINES, mariadb, postgresql, server_of
+from tests.servers.databases import ENGINES, server_of
 from tests.servers.openbao import openbao, transit
 from tests.servers.softhsm import hsm, hsm_bench, hsm_template
 from vault.storage.address import ServerAddress
 
-__all__ = ["hsm", "hsm_bench", "hsm_template", "mariadb", "openbao", "postgresql", "transit"]
+__all__ = ["hsm", "hsm_bench", "hsm_template", "openbao", "transit"]
 
 _addresses: dict[str, ServerAddress] = {}
 

@@ -64,7 +64,7 @@ class Postgresql:
             "listen_addresses": _HOST,
             "unix_socket_directories": folder,
             "fsync": "off",  # nothing of it outlives the machine; a killed server loses nothing by this
-            "max_connections": 60,
+            "max_connections": 300,
             "shared_buffers": "32MB",
         }
         self.server = ServerProcess(
@@ -96,6 +96,10 @@ class Postgresql:
         name = f"vault{next(_numbers)}"
         self.execute(f"CREATE DATABASE {name} OWNER {_USER} {options.pop('how', '')}")
         return self.address(name, **options)
+
+    def copy_database(self, source: ServerAddress) -> ServerAddress:
+        """Make a database with the tables and rows of another one, that nobody is connected to."""
+        return self.new_database(how=f"TEMPLATE {source.database}")
 
     def address(self, database: str, **options: Any) -> ServerAddress:
         values = {
