@@ -6,19 +6,19 @@ Tests are no packages, so this comes to them as fixtures; for the types of what 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import random
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +27,11 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.servers.database_homes import DatabaseHome, ServerHome, choose, chosen_home, variables
+from tests.servers.databases import ENGINES, mariadb, postgresql, server_of
 from tests.servers.key_homes import HOMES
+
+__all__ = ["mariadb", "postgresql"]
 
 HOST = "127.0.0.1"
 READY_SECONDS = 30.0
@@ -63,12 +67,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the servers of the tests keep their keys; other than file leaves out what is marked own_home, and "
         "what is marked counted unless GATE_COUNTS is set",
     )
+    parser.addoption(
+        "--database",
+        choices=list(ENGINES),
+        default="sqlite",
+        help="where the servers of the tests keep their rows; other than sqlite leaves out what is marked sqlite_only, and "
+        "what is marked counted unless GATE_COUNTS is set",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--key-provider") == "file":
-        return
-    marks = {"own_home"} if os.environ.get("GATE_COUNTS") else {"own_home", "counted"}
+    marks = set()
+    if config.getoption("--key-provider") != "file":
+        marks.add("own_home")
+    if config.getoption("--database") != "sqlite":
+        marks.add("sqlite_only")
+    if marks and not os.environ.get("GATE_COUNTS"):
+        marks.add("counted")
     left_out = {item for item in items if any(item.get_closest_marker(mark) for mark in marks)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
@@ -269,7 +284,22 @@ class Server:
 
     @property
     def database(self) -> Path:
+        """The file of SQLite, for tests that are marked sqlite_only."""
         return self.data / "strongroom.db"
+
+    def files_with(self, value: bytes, *, in_capitals_too: bool = False) -> list[str]:
+        """Which files have these bytes in them: of everything that is stored, and of what it printed."""
+        found = []
+        for path in [
+            self.log_path,
+            *(path for folder in chosen_home().folders(self.data) for path in folder.rglob("*")),
+        ]:
+            # A database server may put a file away at any time.
+            with contextlib.suppress(FileNotFoundError):
+                content = path.read_bytes() if path.is_file() else b""
+                if value in (content.lower() if in_capitals_too else content):
+                    found.append(path.name)
+        return found
 
     @property
     def log(self) -> str:
@@ -277,8 +307,11 @@ class Server:
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a SELECT past every layer of the vault."""
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            return connection.execute(statement, parameters).fetchall()
+        return chosen_home().run(self.data, statement, parameters)
+
+    def tamper(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """Change rows as somebody would who got into the database."""
+        chosen_home().run(self.data, statement, parameters)
 
     def stop(self) -> int:
         """End it as Ctrl-C would and return its exit code."""
@@ -300,10 +333,29 @@ class Server:
         self.process.wait()
 
 
-def own_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment without STRONGROOM_ variables, so that a tester's own settings do not reach a test."""
+def own_environment(
+    extra: Mapping[str, str] | None = None, *, arguments: Sequence[str | Path] = ()
+) -> dict[str, str]:
+    """The environment without STRONGROOM_ variables, so that a tester's own settings do not reach a test.
+
+    Args:
+        extra: what is set beside it.
+        arguments: of the command: where its vault is decides on its database.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
-    return kept | _key_home | {"PYTHONWARNINGS": "default"} | dict(extra or {})
+    data = _data_folder(arguments)
+    database = {} if data is None else variables(chosen_home().section(data))
+    return kept | _key_home | database | {"PYTHONWARNINGS": "default"} | dict(extra or {})
+
+
+def _data_folder(arguments: Sequence[str | Path]) -> Path | None:
+    """The data folder that a command works on; that of a configuration file is ``data`` beside it."""
+    for option, value in itertools.pairwise(arguments):
+        if option == "--data":
+            return Path(value)
+        if option == "--config":
+            return Path(value).parent / "data"
+    return None
 
 
 def find_free_port() -> int:
@@ -323,7 +375,7 @@ def run_strongroom(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*_COMMAND, *map(str, arguments)],
-        env=own_environment(environment),
+        env=own_environment(environment, arguments=arguments),
         capture_output=True,
         text=True,
         check=False,
@@ -360,8 +412,23 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def strongroom() -> Callable[..., subprocess.CompletedProcess[str]]:
+def database_home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DatabaseHome]:
+    """Gives the vaults of this run the database that was asked for."""
+    engine = request.config.getoption("--database")
+    if engine == "sqlite":
+        yield chosen_home()
+        return
+    home = ServerHome(server_of(request, engine), tmp_path_factory.mktemp("database-home"))
+    with choose(home):
+        yield home
+
+
+@pytest.fixture(scope="session")
+def strongroom(database_home: DatabaseHome) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the real command to its end: ``strongroom("verify", "--data", folder)``; also input=, environment=, cwd=."""
+    assert database_home
     return run_strongroom
 
 
@@ -382,10 +449,14 @@ def key_administration(
 
 
 @pytest.fixture(scope="session")
-def vault_template(key_administration: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vault_template(
+    key_administration: Mapping[str, str],
+    strongroom: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A new vault made by the real ``strongroom init``, to be copied: ``data`` and ``credential`` in one folder."""
     folder = tmp_path_factory.mktemp("vault-template")
-    made = run_strongroom(
+    made = strongroom(
         "init",
         *("--data", folder / "data", "--credential-file", folder / "credential"),
         environment=key_administration,
@@ -396,13 +467,14 @@ def vault_template(key_administration: Mapping[str, str], tmp_path_factory: pyte
 
 @pytest.fixture(scope="session")
 def new_vault(
-    vault_template: Path, tmp_path_factory: pytest.TempPathFactory
+    vault_template: Path, database_home: DatabaseHome, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], tuple[Path, str]]:
     """Makes a data folder with a vault of its own that nobody else writes to; gives it and its credential."""
 
     def make() -> tuple[Path, str]:
         data = tmp_path_factory.mktemp("vault") / "data"
         shutil.copytree(vault_template / "data", data)
+        database_home.copy(vault_template / "data", data)
         return data, (vault_template / "credential").read_text().strip()
 
     return make
@@ -431,12 +503,12 @@ def start_server(new_vault: Callable[[], tuple[Path, str]]) -> Iterator[Callable
         if data is None:
             data, credential = new_vault()
         port = find_free_port()
-        home = ("--data", str(data)) if config is None else ("--config", str(config))
+        home = ("--data", data) if config is None else ("--config", config)
         descriptor, log_name = tempfile.mkstemp(prefix="serve-", suffix=".log", dir=data.parent)
         with os.fdopen(descriptor, "wb") as log:
             process = subprocess.Popen(
-                [*_COMMAND, "serve", *home, "--listen", f"{host}:{port}", *arguments],
-                env=own_environment(environment),
+                [*_COMMAND, "serve", *map(str, home), "--listen", f"{host}:{port}", *arguments],
+                env=own_environment(environment, arguments=home),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

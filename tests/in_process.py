@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,14 +13,26 @@ from unittest import mock
 from flask.testing import FlaskClient
 
 from tests.conftest import JSON, Answer, check_form
+from tests.servers.database_homes import chosen_home
 from vault import bootstrap
 from vault.api.app import create_app
 from vault.bootstrap import Vault, working
-from vault.config import load_configuration
+from vault.config import Configuration, load_configuration
 from vault.core.clock import system_clock
 from vault.telemetry.metrics import Metrics
 
 HOUR = 3_600_000_000
+
+
+def configuration_of(folder: Path) -> Configuration:
+    """That of the vault with this data folder."""
+    return load_configuration(None, folder, {"database": chosen_home().section(folder)})
+
+
+def copy_vault(source: Path, target: Path) -> None:
+    """Copy a vault that nobody has open."""
+    shutil.copytree(source, target)
+    chosen_home().copy(source, target)
 
 
 class InProcess:
@@ -49,16 +59,15 @@ class InProcess:
     @classmethod
     def create(cls, folder: Path) -> InProcess:
         """Make a new vault."""
-        return cls(folder, bootstrap.create_vault(load_configuration(None, folder)).text)
+        return cls(folder, bootstrap.create_vault(configuration_of(folder)).text)
 
     def clock(self) -> int:
         return system_clock() + self.ahead
 
     def open(self) -> None:
         with mock.patch("vault.bootstrap.opening.system_clock", self.clock):
-            self.vault = bootstrap.open_vault(load_configuration(None, self.folder))
-        # What is stored does not depend on it, only how long the test waits for the disk.
-        self.vault.engine.database.execute_sql("PRAGMA synchronous = off")
+            self.vault = bootstrap.open_vault(configuration_of(self.folder))
+        chosen_home().hurry(self.vault)
         self.client = create_app(self.vault.services).test_client()
 
     def close(self) -> None:
@@ -67,7 +76,7 @@ class InProcess:
     def copy_to(self, folder: Path) -> InProcess:
         """A second vault that has all this one has."""
         self.close()
-        shutil.copytree(self.folder, folder)
+        copy_vault(self.folder, folder)
         self.open()
         return InProcess(folder, self.credential)
 
@@ -104,14 +113,7 @@ class InProcess:
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a SELECT past every layer of the vault."""
-        with closing(sqlite3.connect(self.folder / "strongroom.db")) as connection:
-            return connection.execute(statement, parameters).fetchall()
-
-    @contextmanager
-    def tampering(self) -> Iterator[sqlite3.Connection]:
-        """The attacker's own connection; what the body does is committed."""
-        with closing(sqlite3.connect(self.folder / "strongroom.db", isolation_level=None)) as connection:
-            yield connection
+        return chosen_home().run(self.folder, statement, parameters)
 
     def findings(self) -> list[Any]:
         """What a verification finds."""
@@ -119,7 +121,7 @@ class InProcess:
 
     def work(self) -> None:
         """Let the background worker do everything that waits by this vault's clock."""
-        configuration = load_configuration(None, self.folder)
+        configuration = configuration_of(self.folder)
         with mock.patch("vault.bootstrap.working.system_clock", self.clock):
             worker = working._worker(self.vault, configuration, Metrics("test"))
             worker.run_once(threading.Event())

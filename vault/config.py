@@ -18,12 +18,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from vault.core.errors import MisconfiguredError
+from vault.database import Database
 
 PREFIX = "STRONGROOM_"
 DELIMITER = "__"
 CLIENT_VARIABLES = frozenset({"STRONGROOM_SERVER", "STRONGROOM_CREDENTIAL_FILE", "STRONGROOM_PURPOSE"})
 """Variables that the client commands read; they are no configuration of the server."""
-DATABASE_FILE = "strongroom.db"
 KEY_FILE = "keys.json"
 _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _MAX_PORT = 65_535
@@ -92,19 +92,6 @@ class Worker(_Section):
     with_server: bool = True
     admin: bool = False
     interval_seconds: int = Field(default=30, ge=1, le=3600)
-
-
-class Database(_Section):
-    """Where the records lie."""
-
-    url: str = f"sqlite:{DATABASE_FILE}"
-
-    @model_validator(mode="after")
-    def _check_url(self) -> Self:
-        scheme, separator, path = self.url.partition(":")
-        if not separator or scheme != "sqlite" or not path:
-            raise ValueError("this release knows sqlite:relative/path and sqlite:/absolute/path")
-        return self
 
 
 class Provider(BaseModel):
@@ -214,8 +201,24 @@ class Configuration:
 
     @property
     def database_path(self) -> Path:
-        """The SQLite file."""
-        return self.folder / self.settings.database.url.partition(":")[2]
+        """The SQLite file, if there is one."""
+        return self.folder / self.settings.database.path
+
+    @property
+    def has_database_server(self) -> bool:
+        """Whether the database is on a server, and no file of ours."""
+        return self.settings.database.is_server
+
+    @property
+    def database_place(self) -> str:
+        """The database's address for people: no user, no password."""
+        database = self.settings.database
+        if not database.is_server:
+            return str(self.database_path)
+        hosts = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in database.hosts
+        )
+        return f"{database.scheme}://{hosts or database.socket}/{database.name}"
 
     def command(self, words: str) -> str:
         """A command of ours for this configuration, as somebody can type it."""

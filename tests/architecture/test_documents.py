@@ -18,6 +18,8 @@ from vault.api.problems import STATUS_OF, status_of
 from vault.config import Settings
 from vault.core import errors
 from vault.core.errors import MisconfiguredError, VaultError
+from vault.storage.engine import TransactionLostError
+from vault.storage.failures import ServerAwayError
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -137,6 +139,8 @@ STATUS = {
     "RecordExpiredError": 410,
     "PreconditionFailedError": 412,
     "UnavailableError": 503,
+    "TransactionLostError": 503,
+    "ServerAwayError": 503,
     "IntegrityError": 500,
     "MisconfiguredError": 500,
 }
@@ -144,6 +148,7 @@ STATUS = {
 
 def test_every_error_has_its_status() -> None:
     kinds = {kind for kind in subclasses(VaultError) if kind.__module__.startswith("vault.")}
+    assert {ServerAwayError, TransactionLostError} <= kinds
     assert {kind.__name__: status_of(kind.__new__(kind)) for kind in kinds} == STATUS
 
 

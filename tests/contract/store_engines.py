@@ -1,4 +1,4 @@
-"""Which database engines the store contracts run over, and rows to feed them. A new engine is one more row here."""
+"""What the store contracts run on, and rows to feed them. Which engines there are: ``tests/servers/databases.py``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ from vault.core.rows import (
     StoredKeyRow,
 )
 from vault.storage import schema
-from vault.storage.sqlite import SqliteEngine
+from vault.storage.address import ServerAddress
+from vault.storage.engine import Engine
+from vault.storage.opening import open_engine
 from vault.storage.stores import Stores, open_stores
+from vault.storage.tables import MODELS, VaultEpochTable
 
 TENANT = "default"
 NOW = 1_795_000_000_000_000
@@ -55,23 +58,31 @@ class Bench:
 
 
 @contextmanager
-def sqlite_bench(folder: Path) -> Iterator[Bench]:
-    engines: list[SqliteEngine] = []
+def bench_over(address: Path | ServerAddress) -> Iterator[Bench]:
+    """Stores over a database; what an earlier test left in it is deleted."""
+    engines: list[Engine] = []
 
     def open_one() -> Stores:
-        engines.append(SqliteEngine(folder / "contract.db"))
+        engines.append(open_engine(address))
         return open_stores(engines[-1])
 
-    first = open_one()
-    schema.upgrade(engines[0])
     try:
+        first = open_one()
+        if not schema.upgrade(engines[0]):
+            empty(engines[0])
         yield Bench(first, open_one)
     finally:
         for engine in engines:
             engine.close()
 
 
-ENGINES = {"sqlite": sqlite_bench}
+def empty(engine: Engine) -> None:
+    """Delete all rows: quicker than to make the tables of a server anew for each test."""
+    with engine.write() as database:
+        for model in MODELS:
+            if model is not VaultEpochTable:
+                database.execute_sql(f"DELETE FROM {model._meta.table_name}")  # noqa: S608  # our own names
+        database.execute_sql("UPDATE vault_epoch SET value = 1")
 
 
 def entry(**columns: Any) -> AuditRow:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+import os
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -605,14 +604,16 @@ def test_a_tampered_record_is_an_alarm_and_the_others_are_shown(start_server: Ca
     server = start_server()
     api = server.api
     tokens = [made(api, "users", login=f"l{n}", note="secret-note") for n in range(6)]
-    with closing(sqlite3.connect(server.database)) as connection, connection:
-        for place, change in (
-            (1, "updated_at = updated_at + 1"),
-            (2, "sealed_document = CAST(sealed_document || x'00' AS BLOB)"),
-            (4, "wrapped_dek = randomblob(40)"),
-        ):
-            token = uuid.UUID(tokens[place]).bytes
-            connection.execute(f"UPDATE record SET {change} WHERE token = ?", (token,))  # noqa: S608
+    ((sealed, updated_at),) = server.rows(
+        "SELECT sealed_document, updated_at FROM record WHERE token = ?", (uuid.UUID(tokens[2]).bytes,)
+    )
+    for place, column, value in (
+        (1, "updated_at", updated_at + 1),
+        (2, "sealed_document", sealed + b"\0"),
+        (4, "wrapped_dek", os.urandom(40)),
+    ):
+        token = uuid.UUID(tokens[place]).bytes
+        server.tamper(f"UPDATE record SET {column} = ? WHERE token = ?", (value, token))  # noqa: S608
 
     answered = items(
         api,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import MERGE_PATCH, Answer
 from tests.in_process import InProcess
+from tests.servers.database_homes import DatabaseHome
 from vault.audit.entry import read_entry
 
 IS_GATE = os.environ.get("GATE_COUNTS") == "1"
@@ -340,7 +341,10 @@ def shown(body: Any, names: dict[str, str]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
+def sides(
+    database_home: DatabaseHome, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Side, Side]]:
+    assert database_home
     folder = tmp_path_factory.mktemp("two-vaults")
     one = InProcess.create(folder / "one")
     other = one.copy_to(folder / "other")

@@ -12,10 +12,10 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import vault
+from tests.in_process import configuration_of
 from vault.api import bulk_models, key_models, models
 from vault.api.app import create_app
 from vault.bootstrap import open_vault
-from vault.config import load_configuration
 
 if TYPE_CHECKING:
     from conftest import Api, Server
@@ -39,7 +39,7 @@ def description(server: Server, make_api: Callable[..., Api]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def routes(new_vault: Callable[[], tuple[Path, str]]) -> set[tuple[str, str]]:
     """(method, path) of every route of the application, as the description would write it."""
-    opened = open_vault(load_configuration(None, new_vault()[0]))
+    opened = open_vault(configuration_of(new_vault()[0]))
     app = create_app(opened.services)
     found = {
         (method.lower(), re.sub(r"<(?:[^:>]*:)?([^>]+)>", r"{\1}", rule.rule))

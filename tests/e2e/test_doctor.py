@@ -36,7 +36,10 @@ from vault.storage import diagnosis
 if TYPE_CHECKING:
     from conftest import Server
 
-pytestmark = pytest.mark.own_home
+pytestmark = [
+    pytest.mark.own_home,
+    pytest.mark.sqlite_only("looks at the database's file and its neighbours, and damages them"),
+]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,6 @@ import copy
 import itertools
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -26,7 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.conftest import MERGE_PATCH, Answer
-from tests.in_process import HOUR, InProcess
+from tests.in_process import HOUR, InProcess, copy_vault
+from tests.servers.database_homes import DatabaseHome, chosen_home
 
 IS_GATE = os.environ.get("GATE_COUNTS") == "1"
 LEAST_STEPS = 50_000 if IS_GATE else 10_000
@@ -245,7 +245,7 @@ class Beside(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         folder = next(self.folders)
-        shutil.copytree(self.template, folder)
+        copy_vault(self.template, folder)
         self.world = InProcess(folder, self.credential)
         self.model = Model()
         self.begin = self.world.clock()
@@ -264,6 +264,7 @@ class Beside(RuleBasedStateMachine):
         assert self.world.rows("SELECT count(*) FROM idempotency_key") == [(kept,)]
         assert self.world.findings() == []
         self.world.close()
+        chosen_home().forget(self.world.folder)
 
     # what both are asked
 
@@ -625,7 +626,8 @@ class Beside(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def machine() -> Iterator[type[Beside]]:
+def machine(database_home: DatabaseHome) -> Iterator[type[Beside]]:
+    assert database_home
     with tempfile.TemporaryDirectory() as folder:
         made = InProcess.create(Path(folder) / "template")
         made.define("people", PEOPLE, history=1)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.in_process import configuration_of
 from vault.audit.entry import read_entry
 from vault.audit.events import AuditEvent
 from vault.bootstrap import open_vault
-from vault.config import load_configuration
 from vault.core.audit_ports import AuditCriteria
 from vault.core.clock import MINUTE
 from vault.core.policy import DEFAULT_TENANT
@@ -45,7 +45,7 @@ class Log:
 
 @pytest.fixture
 def log(new_vault: Callable[[], tuple[Path, str]]) -> Iterator[Log]:
-    vault = open_vault(load_configuration(None, new_vault()[0]))
+    vault = open_vault(configuration_of(new_vault()[0]))
     clock = Clock()
     trail = AuditTrail(vault.stores.audit, lambda: vault.keyrings.authenticator(DEFAULT_TENANT), clock)
 

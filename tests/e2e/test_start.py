@@ -18,7 +18,10 @@ import urllib3
 if TYPE_CHECKING:
     from conftest import Api, Server
 
-pytestmark = pytest.mark.own_home
+pytestmark = [
+    pytest.mark.own_home,
+    pytest.mark.sqlite_only("looks at the database's file and its neighbours, and damages them"),
+]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

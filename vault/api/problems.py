@@ -10,6 +10,7 @@ from flask import Response
 
 from vault.core.batches import Refusal
 from vault.core.errors import (
+    OUTCOME_UNKNOWN,
     ConflictError,
     DuplicateValueError,
     InFlightError,
@@ -76,6 +77,8 @@ def render(error: VaultError, *, request_id: str, index: int | None = None) -> R
         index: which operation of an atomic batch it was; None for any other request.
     """
     members = problem_members(error, request_id=request_id)
+    if error.code == OUTCOME_UNKNOWN:
+        members["outcome"] = "unknown"
     if index is not None:
         members["index"] = index
     response = _response(members)

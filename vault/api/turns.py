@@ -36,6 +36,15 @@ class Turns:
         self._free = threading.Semaphore(at_once)
         self._long = threading.Semaphore(1)
 
+    def take_again(self) -> None:
+        """Wait for a turn for a request that had one before, for as long as it takes.
+
+        What it waited for outside may have been a commit: to refuse now would be to say that nothing was done. Each of
+        the few threads of a process is before it once at most.
+        """
+        self._free.acquire()
+        g.turn = self
+
     def take(self) -> None:
         """Wait for a turn and keep it until :func:`give_back_turn`.
 
@@ -91,7 +100,7 @@ def waiting() -> Iterator[None]:
         yield
     finally:
         if turn is not None:
-            turn.take()
+            turn.take_again()
 
 
 @contextmanager

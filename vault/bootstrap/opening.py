@@ -10,6 +10,7 @@ from keyproviders.interface import KeyProvider
 from vault.api.problems import refusal_status
 from vault.api.services import Services
 from vault.api.turns import waiting
+from vault.bootstrap.databases import open_database
 from vault.bootstrap.key_doors import cache_meter, data_keys_of, guarded, open_providers
 from vault.config import Configuration
 from vault.core.audit_search import AuditSearch
@@ -34,7 +35,7 @@ from vault.core.rows import KeyringRow
 from vault.core.trail import AuditTrail
 from vault.core.verification import Verification, VerificationReport
 from vault.storage import schema
-from vault.storage.sqlite import SqliteEngine
+from vault.storage.engine import Engine
 from vault.storage.stores import Stores, open_stores
 from vault.telemetry.metrics import Metrics
 
@@ -51,7 +52,7 @@ class Vault:
         administrators: makes and replaces the administrator's credential.
     """
 
-    engine: SqliteEngine
+    engine: Engine
     stores: Stores
     keyrings: Keyrings
     services: Services
@@ -71,8 +72,19 @@ class Vault:
 
 
 def vault_exists(configuration: Configuration) -> bool:
-    """Whether there is a vault to open."""
-    return configuration.database_path.exists()
+    """Whether there is a vault to open.
+
+    Raises:
+        MisconfiguredError: the database's server refuses us.
+        UnavailableError: it cannot be reached, so nobody knows.
+    """
+    if not configuration.has_database_server:
+        return configuration.database_path.exists()
+    engine = open_database(configuration)
+    try:
+        return schema.holds_vault(engine)
+    finally:
+        engine.close()
 
 
 def open_vault(
@@ -89,15 +101,12 @@ def open_vault(
     Raises:
         MisconfiguredError: a sentence that says what is wrong and what to do.
     """
-    if not vault_exists(configuration):
-        raise MisconfiguredError(
-            f"There is no vault at {configuration.database_path}; make one with: {configuration.command('init')}"
-        )
-    engine = SqliteEngine(configuration.database_path, metrics)
+    engine = _existing(configuration, metrics)
     try:
         _check_upgraded(engine, configuration)
         stores = open_stores(engine)
         schema.check_indexes(engine)
+        engine.check_tables()
         needed = None if needs_all_keyrings else {row.provider for row in stores.keys.key_versions()}
         if needs_all_keyrings:
             # Before the providers: one whose first key is still to be made may not even open.
@@ -108,6 +117,20 @@ def open_vault(
         # Whoever waits for a provider tries again and again.
         engine.close()
         raise
+
+
+def _existing(configuration: Configuration, metrics: Metrics | None = None) -> Engine:
+    no_vault = MisconfiguredError(
+        f"There is no vault at {configuration.database_place}; make one with: {configuration.command('init')}"
+    )
+    # To open a SQLite file is to make it.
+    if not configuration.has_database_server and not vault_exists(configuration):
+        raise no_vault
+    engine = open_database(configuration, metrics)
+    if configuration.has_database_server and not schema.holds_vault(engine):
+        engine.close()
+        raise no_vault
+    return engine
 
 
 def _check_keyrings(configuration: Configuration, rows: Sequence[KeyringRow]) -> None:
@@ -134,7 +157,7 @@ def misplaced_keyring(configuration: Configuration, row: KeyringRow) -> Misconfi
     )
 
 
-def _check_upgraded(engine: SqliteEngine, configuration: Configuration) -> None:
+def _check_upgraded(engine: Engine, configuration: Configuration) -> None:
     steps = schema.pending(engine)
     if steps:
         raise MisconfiguredError(
@@ -145,11 +168,7 @@ def _check_upgraded(engine: SqliteEngine, configuration: Configuration) -> None:
 
 def upgrade_database(configuration: Configuration, *, apply: bool) -> list[str]:
     """Name the schema upgrades that are waiting, and run them if asked to."""
-    if not vault_exists(configuration):
-        raise MisconfiguredError(
-            f"There is no vault at {configuration.database_path}; make one with: {configuration.command('init')}"
-        )
-    engine = SqliteEngine(configuration.database_path)
+    engine = _existing(configuration)
     try:
         return schema.upgrade(engine) if apply else schema.pending(engine)
     finally:
@@ -158,7 +177,9 @@ def upgrade_database(configuration: Configuration, *, apply: bool) -> list[str]:
 
 def scrub(configuration: Configuration) -> None:
     """Empty the write-ahead log, so that nothing erased remains in it."""
-    engine = SqliteEngine(configuration.database_path)
+    if configuration.has_database_server:
+        return
+    engine = open_database(configuration)
     try:
         engine.scrub()
     finally:
@@ -171,7 +192,7 @@ def _bounds_of(configuration: Configuration) -> CacheBounds:
 
 
 def assemble(
-    engine: SqliteEngine,
+    engine: Engine,
     stores: Stores,
     providers: Mapping[str, KeyProvider],
     metrics: Metrics | None = None,

@@ -25,7 +25,7 @@ from vault.bootstrap.opening import open_vault
 from vault.config import Configuration
 from vault.core.errors import UnavailableError
 from vault.core.job_ports import ProcessRole
-from vault.storage.sqlite import SqliteEngine
+from vault.storage.engine import Engine
 from vault.telemetry.folder import shared_folder
 from vault.telemetry.logs import event_logger, set_up_logs
 from vault.telemetry.metrics import Metrics
@@ -61,11 +61,14 @@ def keys_in_local_files(configuration: Configuration) -> list[str]:
 
 @contextmanager
 def only_server(configuration: Configuration) -> Iterator[None]:
-    """Hold the database for one server; its worker processes inherit the hold.
+    """Hold a SQLite database for one server; its worker processes inherit the hold. Any number share a database server.
 
     Raises:
         MisconfiguredError: another server, or a worker that outlived its server, has it.
     """
+    if configuration.has_database_server:
+        yield
+        return
     path = configuration.database_path.with_name(configuration.database_path.name + ".server")
     refusal = (
         f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
@@ -126,7 +129,7 @@ def _make_application(configuration: Configuration, metrics: Metrics) -> Any:
     return create_app(vault.services)
 
 
-def scrub_for_ever(engine: SqliteEngine) -> None:
+def scrub_for_ever(engine: Engine) -> None:
     """Clear the write-ahead log now and then."""
     while True:
         # Not all workers at the same moment.

@@ -46,7 +46,7 @@ def command(
 def _create(configuration: Configuration) -> NewCredential:
     bootstrap.refuse_keys_that_vanish(configuration)
     credential = bootstrap.create_vault(configuration)
-    click.echo(f"Made a new vault: {configuration.database_path}")
+    click.echo(f"Made a new vault: {configuration.database_place}")
     return credential
 
 

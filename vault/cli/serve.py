@@ -35,10 +35,10 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
     bootstrap.start_logs(configuration)
     listener = bootstrap.listener_of(configuration)
     check_certificate(listener)
-    if not bootstrap.vault_exists(configuration):
+    if not _exists_or_is_away(configuration):
         bootstrap.refuse_keys_that_vanish(configuration)
         credential = bootstrap.create_vault(configuration)
-        click.echo(f"Made a new vault: {configuration.database_path}")
+        click.echo(f"Made a new vault: {configuration.database_place}")
         show_credential(credential)
     with bootstrap.only_server(configuration):
         check_port_free(listener)
@@ -53,15 +53,31 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
     _log.info("server-stopped", pid=os.getpid())
 
 
+def _exists_or_is_away(configuration: Configuration) -> bool:
+    try:
+        return bootstrap.vault_exists(configuration)
+    except UnavailableError:
+        # Nobody makes a vault where one may be.
+        return True
+
+
 def _try_to_open(configuration: Configuration) -> None:
     try:
         bootstrap.open_vault(configuration).close()
     except UnavailableError as error:
         click.echo(
-            f"The keys cannot be had just now ({error.__cause__ or error}). The server starts, answers 503, and goes on "
+            f"{_what_is_away(error)} cannot be had just now ({_why(error)}). The server starts, answers 503, and goes on "
             "by itself when they can; /readyz says why it waits.",
             err=True,
         )
+
+
+def _why(error: UnavailableError) -> object:
+    return error if error.code == "store-unavailable" else error.__cause__ or error
+
+
+def _what_is_away(error: UnavailableError) -> str:
+    return "The database" if error.code == "store-unavailable" else "The keys"
 
 
 def _background_worker(configuration: Configuration) -> AbstractContextManager[None]:
@@ -81,7 +97,7 @@ def _announce(configuration: Configuration, workers: int) -> None:
     server = configuration.settings.server
     scheme = "https" if server.tls else "http"
     click.echo(
-        f"strongroom serves {configuration.database_path} on {scheme}://{server.listen} ({workers} workers)"
+        f"strongroom serves {configuration.database_place} on {scheme}://{server.listen} ({workers} workers)"
     )
     click.echo(f"  API description: {scheme}://{server.listen}/docs     stop with Ctrl-C")
     if configuration.is_embedded:

@@ -50,7 +50,7 @@ def command(
             sys.exit(PROBLEM_FOUND)
         return
     if server_pid is None:
-        click.echo(f"strongroom works in the background on {configuration.database_path}; stop with Ctrl-C")
+        click.echo(f"strongroom works in the background on {configuration.database_place}; stop with Ctrl-C")
     work(configuration, stop, server_pid=server_pid, administers=administers)
 
 

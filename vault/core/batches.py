@@ -117,6 +117,7 @@ class Batch:
         is_dry_run: do it all, and keep nothing, not even entries.
         claim: the receipt that stands for the whole request; the first thing that is written.
         receipts_for: makes the receipts of the single operations from their outcomes.
+        begin: called first of all, and again if the transaction was lost and all of it is done once more.
     """
 
     items: Sequence[BatchItem]
@@ -125,3 +126,4 @@ class Batch:
     is_dry_run: bool = False
     claim: Receipt | None = None
     receipts_for: Callable[[Sequence[Outcome]], Sequence[Receipt]] | None = None
+    begin: Callable[[], None] = lambda: None

@@ -116,6 +116,7 @@ class Bulk:
             batch = Batch(
                 items=plan.items,
                 now=plan.now,
+                begin=plan.begin,
                 is_atomic=is_atomic,
                 is_dry_run=is_dry_run,
                 claim=None if claim is None else header_receipt(claim, collection),

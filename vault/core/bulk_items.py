@@ -72,8 +72,11 @@ class _Room:
 
     def __init__(self, limits: ShownLimits) -> None:
         self._limits = limits
-        self._records = limits.records
-        self._bytes = limits.document_bytes
+        self.empty()
+
+    def empty(self) -> None:
+        self._records = self._limits.records
+        self._bytes = self._limits.document_bytes
         self._is_full = False
 
     def take(self, rows: Sequence[RecordRow]) -> None:
@@ -104,6 +107,10 @@ class ItemMaker:
         self._room = _Room(limits)
         self._writes = RecordWrites(access)
         self._releases = Releases(access)
+
+    def begin(self) -> None:
+        """Forget what was shown: the transaction begins, maybe once more."""
+        self._room.empty()
 
     def item(self, caller: Caller, collection: str, step: Step) -> BatchItem:
         """Make the item of one step."""

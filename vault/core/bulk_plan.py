@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vault.core.batches import BatchItem
@@ -41,11 +41,13 @@ class PlannedBatch:
         steps: one for each operation.
         items: the same for the store.
         now: UTC microseconds that the plan was made for.
+        begin: to be called whenever the transaction begins.
     """
 
     steps: Sequence[Step]
     items: Sequence[BatchItem]
     now: int
+    begin: Callable[[], None]
 
 
 class Planner:
@@ -82,7 +84,8 @@ class Planner:
             if isinstance(step.operation, LookupOperation):
                 self._find_tag(step, step.operation)
         maker = ItemMaker(self._access, self._limits)
-        return PlannedBatch(steps, [maker.item(caller, collection, step) for step in steps], now)
+        items = [maker.item(caller, collection, step) for step in steps]
+        return PlannedBatch(steps, items, now, maker.begin)
 
     def _authorize(self, caller: Caller, collection: str, steps: Sequence[Step]) -> None:
         # Once for all: redefined between two operations, one could be stored by a definition that never checked it.

@@ -235,12 +235,16 @@ class PreconditionFailedError(VaultError):
     title = "The record has changed"
 
 
+OUTCOME_UNKNOWN = "outcome-unknown"
+"""The code of an :class:`UnavailableError` after which nobody knows whether the write was carried out, whole, or not."""
+
+
 class UnavailableError(VaultError):
     """Keys, store or audit cannot be reached just now; nothing was half-written (503 + Retry-After).
 
     Args:
         detail: one sentence for the caller.
-        code: ``keys-unavailable``, ``store-unavailable`` or ``audit-unavailable``.
+        code: ``keys-unavailable``, ``store-unavailable``, ``audit-unavailable`` or ``outcome-unknown``.
         retry_after_seconds: a whole number of seconds, at least 1.
     """
 

@@ -10,7 +10,8 @@ from peewee import Database
 from vault.core.audit_ports import AuditCriteria, RefusalTally
 from vault.core.ports import Page
 from vault.core.rows import AuditRow
-from vault.storage.sqlite import SqliteEngine
+from vault.storage.engine import Engine, whole
+from vault.storage.fields import locking
 from vault.storage.statements import RowMapper, Statement, slot
 from vault.storage.tables import AuditTable, RefusalTallyTable
 
@@ -24,7 +25,7 @@ class SqlAuditStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._audit = RowMapper(AuditRow)
         self._append = self._audit.insert()
@@ -37,18 +38,25 @@ class SqlAuditStore:
                 update={tally.count: tally.count + slot("count")},
             )
         )
+        is_past = tally.minute < slot("minute")
+        self._any_past = Statement(tally.select(tally.id).where(is_past).limit(1))
+        # Locked: whoever comes second finds them gone, instead of reporting them once more.
         self._past = Statement(
-            tally.select(tally.address, tally.reason, tally.minute, tally.count)
-            .where(tally.minute < slot("minute"))
-            .order_by(tally.minute, tally.id)
+            locking(
+                tally.select(tally.address, tally.reason, tally.minute, tally.count)
+                .where(is_past)
+                .order_by(tally.minute, tally.id)
+            )
         )
         self._forget = Statement(tally.delete().where(tally.minute < slot("minute")))
 
+    @whole
     def append(self, entries: Sequence[AuditRow]) -> None:
         """Commit entries; see :class:`vault.core.ports.AuditStore`."""
         with self._engine.write() as database:
             self._insert(database, entries)
 
+    @whole
     def search(self, criteria: AuditCriteria, *, page: Page, entry: AuditRow) -> list[AuditRow]:
         """Find entries, newest first; see :class:`vault.core.ports.AuditStore`."""
         table = AuditTable
@@ -72,6 +80,7 @@ class SqlAuditStore:
             self._insert(database, [entry])
         return found
 
+    @whole
     def tally_refusal(self, refusal: RefusalTally, *, entry_for: Callable[[RefusalTally], AuditRow]) -> None:
         """Count one more refusal of the running minute; see :class:`vault.core.ports.AuditStore`."""
         with self._engine.write() as database:
@@ -79,10 +88,11 @@ class SqlAuditStore:
             self._count_up.run(database, values)
             self._close(database, refusal.minute, entry_for)
 
+    @whole
     def close_tallies(self, before_minute: int, *, entry_for: Callable[[RefusalTally], AuditRow]) -> None:
         """Turn the tallies of past minutes into entries; see :class:`vault.core.ports.AuditStore`."""
         with self._engine.read() as database:
-            if self._past.run(database, {"minute": before_minute}).fetchone() is None:
+            if self._any_past.run(database, {"minute": before_minute}).fetchone() is None:
                 return
         with self._engine.write() as database:
             self._close(database, before_minute, entry_for)

@@ -22,8 +22,8 @@ from vault.core.batches import (
 from vault.core.errors import VaultError
 from vault.core.ports import DuplicateIndexError, StaleWriteError
 from vault.core.rows import AuditRow
+from vault.storage.engine import Engine
 from vault.storage.record_transaction import RecordTransaction
-from vault.storage.sqlite import SqliteEngine
 
 
 class _DryRun(Exception):  # noqa: N818 - not an error: the way out of a transaction that keeps nothing
@@ -36,9 +36,10 @@ class _HeldByExpiredError(Exception):
         self.tokens = tokens
 
 
-def run_batch(engine: SqliteEngine, inside: RecordTransaction, batch: Batch) -> list[Outcome]:
+def run_batch(engine: Engine, inside: RecordTransaction, batch: Batch) -> list[Outcome]:
     """Carry out prepared operations in their order; see :class:`vault.core.ports.RecordStore`."""
     outcomes: list[Outcome] = []
+    batch.begin()
     with contextlib.suppress(_DryRun), engine.write() as database:
         if batch.claim is not None:
             inside.receipts.claim(database, batch.claim, now=batch.now)
@@ -87,9 +88,10 @@ def _read(
 ) -> tuple[Outcome, list[AuditRow]]:
     item.check_room()
     if isinstance(item, BatchLookup):
-        found = inside.lookup(database, item.query, batch.now, item.page)
+        found = inside.lookup(database, item.query, batch.now, item.page, is_held=True)
         return [row for _, row in found], list(item.entries_for(found))
-    current = inside.find(database, item.key)
+    # Its entry comes at the end of the batch: until then nobody is to change what it says.
+    current = inside.find(database, item.key, is_held=True)
     wanted = None if current is None else inside.generation(database, current, item.generation)
     row, entry = item.entry_for(current, wanted)
     return row, [entry]

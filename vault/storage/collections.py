@@ -8,8 +8,8 @@ from peewee import Database
 
 from vault.core.ports import StaleWriteError
 from vault.core.rows import AuditRow, CollectionRow, CollectionSchemaRow
+from vault.storage.engine import Engine, whole
 from vault.storage.epoch import EpochRaise
-from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement, slot
 from vault.storage.tables import CollectionSchemaTable, CollectionTable, RecordHistoryTable, RecordTable
 
@@ -21,7 +21,7 @@ class SqlCollectionStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._collections = RowMapper(CollectionRow)
         self._schemas = RowMapper(CollectionSchemaRow)
@@ -36,7 +36,7 @@ class SqlCollectionStore:
         self._list = self._collections.select(
             CollectionTable.tenant == slot("tenant"), order_by=CollectionTable.name
         )
-        self._insert = self._collections.insert(ignore_conflicts=True)
+        self._insert = self._collections.insert_new()
         self._update = self._collections.update(
             *by_name, CollectionTable.revision == slot("previous_revision")
         )
@@ -58,22 +58,26 @@ class SqlCollectionStore:
             .limit(1)
         )
 
+    @whole
     def get(self, tenant: str, name: str) -> CollectionRow | None:
         """Fetch a collection; see :class:`vault.core.ports.CollectionStore`."""
         with self._engine.read() as database:
             return self._collections.one(self._get.run(database, {"tenant": tenant, "name": name}))
 
+    @whole
     def get_schema(self, tenant: str, collection: str, version: int) -> CollectionSchemaRow | None:
         """Fetch one version of a definition; see :class:`vault.core.ports.CollectionStore`."""
         values = {"tenant": tenant, "collection": collection, "version": version}
         with self._engine.read() as database:
             return self._schemas.one(self._get_schema.run(database, values))
 
+    @whole
     def list_all(self, tenant: str) -> list[CollectionRow]:
         """List the collections by name; see :class:`vault.core.ports.CollectionStore`."""
         with self._engine.read() as database:
             return self._collections.all(self._list.run(database, {"tenant": tenant}))
 
+    @whole
     def define(
         self,
         row: CollectionRow,
@@ -86,18 +90,19 @@ class SqlCollectionStore:
         """Commit a definition; see :class:`vault.core.ports.CollectionStore`."""
         values = self._collections.values(row)
         with self._engine.write() as database:
+            # First of all: whoever writes a record keeps the collection's row as it is until the commit, so that after
+            # this no record of the old definition is under way any more.
+            if previous is None:
+                is_written = self._insert.insert(database, values)
+            else:
+                known = {"previous_revision": previous.revision}
+                is_written = self._update.run(database, values | known).rowcount == 1
+            if not is_written:
+                raise StaleWriteError("record")
             if previous is not None and previous.keyring != row.keyring and self._holds_any(database, values):
                 raise StaleWriteError("keyring")
             if only_if_empty and self._any_record.run(database, values).fetchone() is not None:
                 raise StaleWriteError("schema")
-            if previous is None:
-                written = self._insert.run(database, values).rowcount
-            else:
-                written = self._update.run(
-                    database, values | {"previous_revision": previous.revision}
-                ).rowcount
-            if written != 1:
-                raise StaleWriteError("record")
             if schema is not None:
                 self._insert_schema.run(database, self._schemas.values(schema))
             self._append.run(database, self._audit.values(entry))

@@ -99,7 +99,7 @@ class Diagnosis:
             }
             for columns, is_unique in model._meta.indexes:  # noqa: SLF001  # the same
                 if (tuple(columns), is_unique) not in there:
-                    yield MissingIndex(table, tuple(columns), _create_index(table, columns, is_unique))
+                    yield MissingIndex(table, tuple(columns), create_index(table, columns, is_unique))
 
     def newest_entry(self, tenant: str) -> int | None:
         """When the latest entry of the access log was written, UTC microseconds; None without any."""
@@ -185,6 +185,7 @@ def _name(table: Any) -> str:
     return str(table._meta.table_name)  # noqa: SLF001  # peewee's documented place for a model's names
 
 
-def _create_index(table: str, columns: Sequence[str], is_unique: bool) -> str:  # noqa: FBT001  # as peewee has it
+def create_index(table: str, columns: Sequence[str], is_unique: bool) -> str:  # noqa: FBT001  # as peewee has it
+    """The SQL that makes an index."""
     kind = "UNIQUE INDEX" if is_unique else "INDEX"
     return f"CREATE {kind} {'_'.join([table, *columns])} ON {table} ({', '.join(columns)})"

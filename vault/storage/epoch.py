@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from peewee import Database
 
-from vault.storage.sqlite import SqliteEngine
+from vault.storage.engine import Engine, whole
 from vault.storage.statements import Statement
 from vault.storage.tables import VaultEpochTable
 
 
 class EpochRaise:
-    """Raises the epoch inside a transaction that changes what processes keep in memory."""
+    """Raises the epoch inside a transaction that changes what processes keep in memory.
+
+    Comes last of all: every such transaction holds this one row until its commit, and would else wait for another that
+    waits for it.
+    """
 
     def __init__(self) -> None:
         self._raise = Statement(VaultEpochTable.update({VaultEpochTable.value: VaultEpochTable.value + 1}))
@@ -27,10 +31,11 @@ class SqlEpochStore:
         engine: where the statement runs.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._current = Statement(VaultEpochTable.select(VaultEpochTable.value).order_by(VaultEpochTable.id))
 
+    @whole
     def current(self) -> int:
         """The epoch as of the newest commit; see :class:`vault.core.vault_epoch.EpochStore`."""
         with self._engine.read() as database:

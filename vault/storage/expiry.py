@@ -11,9 +11,9 @@ from vault.core.expiry import Erasure, Place
 from vault.core.job_ports import Progress, Turn
 from vault.core.ports import StaleWriteError
 from vault.core.rows import RecordRow
+from vault.storage.engine import Engine, whole
 from vault.storage.jobs import TurnStatements
 from vault.storage.record_transaction import RecordTransaction
-from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement, slot
 from vault.storage.tables import RecordTable
 
@@ -25,7 +25,7 @@ class SqlExpiryStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turns = TurnStatements()
         self._records = RecordTransaction()
@@ -45,17 +45,20 @@ class SqlExpiryStore:
         )
         self._find = self._rows.select(record.id == slot("id"))
 
+    @whole
     def due(self, now: int, *, after: Place, limit: int) -> list[Place]:
         """The places of expired records; see :class:`vault.core.expiry.ExpiryStore`."""
         values = {"now": now, "expires_at": after.expires_at, "id": after.id, "limit": limit}
         with self._engine.read() as database:
             return [Place(*columns) for columns in self._due.run(database, values).fetchall()]
 
+    @whole
     def find(self, place: Place) -> RecordRow | None:
         """The record at a place; see :class:`vault.core.expiry.ExpiryStore`."""
         with self._engine.read() as database:
             return self._rows.one(self._find.run(database, {"id": place.id}))
 
+    @whole
     def erase(self, erasures: Sequence[Erasure], *, turn: Turn, progress: Progress) -> Turn:
         """Commit a batch of erasures; see :class:`vault.core.expiry.ExpiryStore`."""
         with self._engine.write() as database:

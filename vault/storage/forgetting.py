@@ -7,8 +7,8 @@ from typing import Any
 from peewee import Database
 
 from vault.core.job_ports import Progress, Turn
+from vault.storage.engine import Engine, whole
 from vault.storage.jobs import TurnStatements
-from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import Statement, slot
 from vault.storage.tables import IdempotencyTable, ProcessTable
 
@@ -24,7 +24,7 @@ class SqlForgettingStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turns = TurnStatements()
         key, process = IdempotencyTable, ProcessTable
@@ -43,11 +43,13 @@ class SqlForgettingStore:
         self._gone_processes = Statement(gone)
         self._forget_process = Statement(process.delete().where(process.id == slot("id"), is_gone))
 
+    @whole
     def has_keys_to_forget(self, now: int, *, limit: int) -> bool:
         """Whether an old key is past its time; see :class:`vault.core.job_ports.ForgettingStore`."""
         with self._engine.read() as database:
             return bool(self._keys_over(database, now, limit))
 
+    @whole
     def forget_keys(self, *, limit: int, turn: Turn, progress: Progress) -> Turn:
         """Delete the oldest keys whose time is over; see :class:`vault.core.job_ports.ForgettingStore`."""
         with self._engine.write() as database:
@@ -58,12 +60,14 @@ class SqlForgettingStore:
             job = self._turns.record(database, turn, progress, done=len(over))
         return Turn(lease, job)
 
+    @whole
     def has_processes_to_forget(self, before: int, *, now: int) -> bool:
         """Whether a process is long dead; see :class:`vault.core.job_ports.ForgettingStore`."""
         with self._engine.read() as database:
             values = _times(now) | {"before": before, "limit": 1}
             return self._gone_processes.run(database, values).fetchone() is not None
 
+    @whole
     def forget_processes(self, before: int, *, limit: int, turn: Turn, progress: Progress) -> Turn:
         """Delete rows of long dead processes; see :class:`vault.core.job_ports.ForgettingStore`."""
         values = _times(progress.now) | {"before": before, "limit": limit}

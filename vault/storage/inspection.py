@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from vault.core.rows import Row
-from vault.storage.sqlite import SqliteEngine
-from vault.storage.statements import RowMapper
+from vault.storage.engine import Engine
+from vault.storage.statements import RowMapper, slot
 
 R = TypeVar("R", bound=Row)
+
+_PAGE_ROWS = 500
 
 
 class SqlInspector:
@@ -23,15 +25,21 @@ class SqlInspector:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def rows(self, row_type: type[R]) -> Iterator[R]:
         """All rows of one table in the order of their ids; see :class:`vault.core.ports.Inspector`."""
         mapper = RowMapper(row_type)
-        statement = mapper.select(order_by=mapper.table.id)
+        row_id = mapper.table.id
+        # In pages: the drivers of servers fetch all of an answer before they show its first row.
+        statement = mapper.select(order_by=row_id, limit=True)
+        following = mapper.select(row_id > slot("after"), order_by=row_id, limit=True)
+        values = {"limit": _PAGE_ROWS}
         with self._engine.read() as database:
-            yield from mapper.each(statement.run(database, {}))
+            while page := mapper.all(statement.run(database, values)):
+                yield from page
+                statement, values = following, {"limit": _PAGE_ROWS, "after": page[-1].id or 0}
 
 
 def raw_record(database_path: Path, token: uuid.UUID) -> dict[str, bytes | int | str | None]:

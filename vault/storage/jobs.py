@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from peewee import Database
 
 from vault.core.job_ports import JobRow, LeaseLostError, LeaseRow, Progress, Turn
-from vault.storage.sqlite import SqliteEngine
-from vault.storage.statements import Statement, slot
+from vault.storage.engine import Engine, whole
+from vault.storage.statements import NewRowStatement, Statement, slot
 from vault.storage.tables import JobLeaseTable, JobTable
 
 P = TypeVar("P")
@@ -72,7 +72,7 @@ class SqlJobStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turns = TurnStatements()
         lease, job = JobLeaseTable, JobTable
@@ -80,8 +80,8 @@ class SqlJobStore:
         self._find_lease = Statement(
             lease.select(*(getattr(lease, name) for name in lease_names)).where(lease.name == slot("name"))
         )
-        self._insert_lease = Statement(
-            lease.insert({getattr(lease, name): slot(name) for name in lease_names})
+        self._insert_lease = NewRowStatement(
+            lease.insert({getattr(lease, name): slot(name) for name in lease_names}).on_conflict_ignore()
         )
         self._take_over = Statement(
             lease.update(
@@ -95,18 +95,22 @@ class SqlJobStore:
         columns = [getattr(job, name) for name in job_names]
         self._find_job = Statement(job.select(*columns).where(job.name == slot("name")))
         self._list_jobs = Statement(job.select(*columns).order_by(job.name))
-        self._insert_job = Statement(
-            job.insert({getattr(job, name): slot(name) for name in job_names if name != "id"})
+        self._insert_job = NewRowStatement(
+            job.insert(
+                {getattr(job, name): slot(name) for name in job_names if name != "id"}
+            ).on_conflict_ignore()
         )
         self._give_back = Statement(lease.update({lease.expires_at: 0}).where(*_same_lease()))
 
+    @whole
     def take(self, job: JobRow, *, owner: bytes, now: int, until: int) -> Turn | None:
         """Take the lease on a job; see :class:`vault.core.job_ports.JobStore`."""
         wanted = LeaseRow(name=job.name, owner=owner, epoch=1, expires_at=until)
         with self._engine.write() as database:
             found = one_of(LeaseRow, self._find_lease.run(database, {"name": job.name}))
             if found is None:
-                self._insert_lease.run(database, values_of(wanted))
+                if not self._insert_lease.insert(database, values_of(wanted)):
+                    return None
             elif _is_held(found, now, until):
                 return None
             else:
@@ -120,10 +124,11 @@ class SqlJobStore:
                     return None
             stored = one_of(JobRow, self._find_job.run(database, {"name": job.name}))
             if stored is None:
-                self._insert_job.run(database, values_of(job))
+                self._insert_job.insert(database, values_of(job))
                 stored = one_of(JobRow, self._find_job.run(database, {"name": job.name}))
         return None if stored is None else Turn(wanted, stored)
 
+    @whole
     def advance(self, turn: Turn, progress: Progress) -> Turn:
         """Renew the lease and record progress; see :class:`vault.core.job_ports.JobStore`."""
         with self._engine.write() as database:
@@ -131,11 +136,13 @@ class SqlJobStore:
             job = self._turns.record(database, turn, progress, done=0)
         return Turn(lease, job)
 
+    @whole
     def give_back(self, turn: Turn) -> None:
         """Let go of the lease; see :class:`vault.core.job_ports.JobStore`."""
         with self._engine.write() as database:
             self._give_back.run(database, values_of(turn.lease))
 
+    @whole
     def jobs(self) -> list[JobRow]:
         """All jobs; see :class:`vault.core.job_ports.JobStore`."""
         with self._engine.read() as database:

@@ -8,8 +8,8 @@ from typing import Any
 from peewee import fn
 
 from vault.core.rows import AuditRow, KeyringRow, KeyVersionRow, RecordHistoryRow, RecordRow, StoredKeyRow
+from vault.storage.engine import Engine, whole
 from vault.storage.epoch import EpochRaise
-from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement
 from vault.storage.tables import (
     IndexTable,
@@ -28,7 +28,7 @@ class SqlKeyStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._keyrings = RowMapper(KeyringRow)
         self._versions = RowMapper(KeyVersionRow)
@@ -53,21 +53,25 @@ class SqlKeyStore:
             )
         )
 
+    @whole
     def keyrings(self) -> list[KeyringRow]:
         """All keyrings; see :class:`vault.core.ports.KeyStore`."""
         with self._engine.read() as database:
             return self._keyrings.all(self._list_keyrings.run(database, {}))
 
+    @whole
     def key_versions(self) -> list[KeyVersionRow]:
         """All key versions, oldest first; see :class:`vault.core.ports.KeyStore`."""
         with self._engine.read() as database:
             return self._versions.all(self._list_versions.run(database, {}))
 
+    @whole
     def stored_keys(self) -> list[StoredKeyRow]:
         """All stored keys, oldest first; see :class:`vault.core.ports.KeyStore`."""
         with self._engine.read() as database:
             return self._stored.all(self._list_stored.run(database, {}))
 
+    @whole
     def create_keyring(
         self,
         keyring: KeyringRow,
@@ -84,6 +88,7 @@ class SqlKeyStore:
             self._append.run(database, self._audit.values(entry))
             self._epoch.run(database)
 
+    @whole
     def census(self) -> dict[tuple[str, str, int], dict[str, int]]:
         """Count what depends on each key version; see :class:`vault.core.ports.KeyStore`."""
         counts: dict[tuple[str, str, int], dict[str, int]] = {}
@@ -93,6 +98,7 @@ class SqlKeyStore:
                     counts.setdefault((tenant, keyring, version), {})[table] = count
         return counts
 
+    @whole
     def index_census(self) -> dict[int, int]:
         """Count index rows by index key; see :class:`vault.core.ports.KeyStore`."""
         with self._engine.read() as database:

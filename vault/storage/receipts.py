@@ -9,8 +9,8 @@ from peewee import Database
 
 from vault.core.receipts import Receipt, ReceiptExistsError
 from vault.core.rows import RecordRow
-from vault.storage.sqlite import SqliteEngine
-from vault.storage.statements import Statement, slot
+from vault.storage.engine import Engine, Step, whole
+from vault.storage.statements import NewRowStatement, Statement, slot
 from vault.storage.tables import IdempotencyTable
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Receipt))
@@ -29,7 +29,7 @@ class ReceiptStatements:
                 table.expires_at <= slot("now"),
             )
         )
-        self._claim = Statement(table.insert(new).on_conflict_ignore())
+        self._claim = NewRowStatement(table.insert(new).on_conflict_ignore())
         self._insert = Statement(table.insert(new))
         self._blank = Statement(
             table.update({table.body_hash: None}).where(
@@ -48,8 +48,12 @@ class ReceiptStatements:
             ReceiptExistsError: another one has.
         """
         self._forget_old.run(database, _values(receipt) | {"now": now})
-        if self._claim.run(database, _values(receipt)).rowcount != 1:
+        if not self._claim.insert(database, _values(receipt)):
             raise ReceiptExistsError
+
+    def step_of_claim(self, receipt: Receipt) -> Step:
+        """The INSERT of a claim for which no room has to be made."""
+        return self._claim, _values(receipt)
 
     def insert(self, database: Database, receipts: Sequence[Receipt]) -> None:
         """Insert the receipts of a batch's operations."""
@@ -67,7 +71,7 @@ class SqlReceiptStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         table = IdempotencyTable
         self._find = Statement(
@@ -76,6 +80,7 @@ class SqlReceiptStore:
             .order_by(table.position)
         )
 
+    @whole
     def find(self, tenant: str, request_hash: bytes) -> list[Receipt]:
         """The receipts of one request; see :class:`vault.core.receipts.ReceiptStore`."""
         with self._engine.read() as database:

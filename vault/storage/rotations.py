@@ -9,11 +9,12 @@ from peewee import Database
 from vault.core.job_ports import JobRow, JobState, LeaseLostError, Progress, Turn
 from vault.core.key_requests import ROTATE, VersionChange
 from vault.core.rows import AuditRow, KeyState, KeyVersionRow
+from vault.storage.engine import Engine, whole
 from vault.storage.epoch import EpochRaise
+from vault.storage.fields import locking
 from vault.storage.jobs import TurnStatements, all_of, names_of, one_of, values_of
-from vault.storage.sqlite import SqliteEngine
 from vault.storage.statements import RowMapper, Statement, exists, slot
-from vault.storage.tables import JobTable, KeyVersionTable
+from vault.storage.tables import JobTable, KeyringTable, KeyVersionTable
 
 _OPEN = (JobState.WAITING.value, JobState.RUNNING.value)
 
@@ -25,7 +26,7 @@ class SqlRotationStore:
         engine: where the statements run.
     """
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turns = TurnStatements()
         self._epoch = EpochRaise()
@@ -44,6 +45,11 @@ class SqlRotationStore:
             job.select(*columns)
             .where(job.operation == ROTATE, job.state == JobState.WAITING.value)
             .order_by(job.id)
+        )
+        # One request at a time for a keyring: two that both found none open would each make one.
+        ring = KeyringTable
+        self._hold_keyring = Statement(
+            locking(ring.select(ring.id).where(ring.tenant == slot("tenant"), ring.name == slot("keyring")))
         )
         changed = {job.updated_at: slot("now"), job.revision: job.revision + 1}
         self._begin = Statement(
@@ -75,11 +81,13 @@ class SqlRotationStore:
             version.id == slot("previous_id"), version.mac == slot("previous_mac")
         )
 
+    @whole
     def request(self, job: JobRow, entry: AuditRow) -> JobRow:
         """Commit a request, unless an open one stands for it."""
         with self._engine.write() as database:
             self._append.run(database, self._audit.values(entry))
             values = values_of(job)
+            self._hold_keyring.run(database, values).fetchall()
             found = one_of(JobRow, self._open_of_ring.run(database, values))
             if found is None:
                 self._insert_job.run(database, values)
@@ -89,16 +97,19 @@ class SqlRotationStore:
                 found = one_of(JobRow, self._open_of_ring.run(database, values))
         return job if found is None else found
 
+    @whole
     def open_requests(self) -> list[JobRow]:
         """Requests that nobody has begun, oldest first."""
         with self._engine.read() as database:
             return all_of(JobRow, self._waiting.run(database, {}))
 
+    @whole
     def pending_versions(self) -> list[KeyVersionRow]:
         """Key versions that are not active yet, oldest first."""
         with self._engine.read() as database:
             return self._versions.all(self._pending.run(database, {}))
 
+    @whole
     def add_version(self, version: KeyVersionRow, entry: AuditRow, *, turn: Turn, progress: Progress) -> Turn:
         """Commit a pending version."""
         with self._engine.write() as database:
@@ -107,10 +118,11 @@ class SqlRotationStore:
                 raise LeaseLostError(turn.job.name)
             self._begin.run(database, _of_ring(version, progress.now))
             self._append.run(database, self._audit.values(entry))
-            self._epoch.run(database)
             job = self._turns.record(database, turn, progress, done=1)
+            self._epoch.run(database)
         return Turn(lease, job)
 
+    @whole
     def activate(self, changes: VersionChange, *, entry: AuditRow, turn: Turn, progress: Progress) -> Turn:
         """Commit that one version takes the place of another."""
         with self._engine.write() as database:
@@ -119,10 +131,11 @@ class SqlRotationStore:
             self._replace(database, changes.pending, changes.activated, turn)
             self._finish.run(database, _of_ring(changes.activated, progress.now))
             self._append.run(database, self._audit.values(entry))
-            self._epoch.run(database)
             job = self._turns.record(database, turn, progress, done=1)
+            self._epoch.run(database)
         return Turn(lease, job)
 
+    @whole
     def give_up(self, request: JobRow, error: str, *, turn: Turn, progress: Progress) -> Turn:
         """Commit that a request failed."""
         with self._engine.write() as database:

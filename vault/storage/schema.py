@@ -7,28 +7,29 @@ from typing import Any
 
 from playhouse.migrations import Runner
 
+from vault.core import rows
 from vault.core.errors import MisconfiguredError
-from vault.storage.sqlite import SqliteEngine
+from vault.storage.engine import Engine
 from vault.storage.tables import MODELS
 
 UPGRADES = Path(__file__).parent / "upgrades"
 HISTORY_TABLE = "schema_history"
 
 
-def upgrade(engine: SqliteEngine) -> list[str]:
+def upgrade(engine: Engine) -> list[str]:
     """Bring the database to this release's schema; return the names of the steps that ran.
 
     Raises:
         MisconfiguredError: the database is newer than this release.
     """
     # peewee's runner has no lock of its own: two of them at once would both run the same step.
-    with engine.write():
+    with engine.alone():
         refuse_newer(engine)
         steps: list[str] = _runner(engine).up()
     return steps
 
 
-def pending(engine: SqliteEngine) -> list[str]:
+def pending(engine: Engine) -> list[str]:
     """Name the steps that have not run yet.
 
     Raises:
@@ -39,7 +40,7 @@ def pending(engine: SqliteEngine) -> list[str]:
         return [step.name for step in _runner(engine).status() if not step.applied]
 
 
-def refuse_newer(engine: SqliteEngine) -> None:
+def refuse_newer(engine: Engine) -> None:
     """Stop if the database has seen an upgrade that this release does not know.
 
     Raises:
@@ -48,12 +49,21 @@ def refuse_newer(engine: SqliteEngine) -> None:
     unknown = [step.name for step in _runner(engine).status() if step.path is None]
     if unknown:
         raise MisconfiguredError(
-            f"The database {engine.path} was upgraded by a newer release of strongroom (step {unknown[-1]}). "
+            f"The database {engine.place} was upgraded by a newer release of strongroom (step {unknown[-1]}). "
             "Install that release; this one does not touch the database."
         )
 
 
-def check_indexes(engine: SqliteEngine) -> None:
+def holds_vault(engine: Engine) -> bool:
+    """Whether a database holds a vault that was made to its end: the last thing that making one commits is its keys."""
+    table = rows.KeyringRow.TABLE
+    with engine.read() as database:
+        if table not in database.get_tables():
+            return False
+        return database.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608  # our own name
+
+
+def check_indexes(engine: Engine) -> None:
     """Compare the indexes that exist with those that this release counts on.
 
     Raises:
@@ -71,5 +81,5 @@ def check_indexes(engine: SqliteEngine) -> None:
                     )
 
 
-def _runner(engine: SqliteEngine) -> Runner:
+def _runner(engine: Engine) -> Runner:
     return Runner(engine.database, directory=str(UPGRADES), table_name=HISTORY_TABLE)

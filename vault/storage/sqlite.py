@@ -12,14 +12,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import peewee
 
 from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
+from vault.storage.engine import Step, Told
 from vault.telemetry.metrics import Metrics
+
+T = TypeVar("T")
 
 LOCK_DEADLINE_SECONDS = 5.0
 """How long a writer waits for its turn before it answers 503."""
@@ -52,8 +56,20 @@ _REASONS = {
 
 
 class _Connection(peewee.SqliteDatabase):
-    told: list[tuple[str, str]]
-    """Action and result of each audit entry of the transaction that is open."""
+    # One writer at a time: a lock on rows is nothing, not an error.
+    for_update = True
+    field_types = peewee.SqliteDatabase.field_types | {"NAME": "TEXT", "KEY_BYTES": "BLOB"}
+    told: list[Told]
+    """The audit entries of the transaction that is open."""
+
+    def get_context_options(self) -> dict[str, Any]:
+        """What our own fields ask when they are rendered."""
+        return {**super().get_context_options(), "autoincrement": True}
+
+    def insert_if_new(self, sql: str, values: Sequence[Any]) -> int:
+        """Insert a row unless a unique index refuses it; return how many were inserted."""
+        inserted: int = self.execute_sql(sql, values).rowcount
+        return inserted
 
     def _connect(self) -> Any:
         connection = super()._connect()
@@ -82,9 +98,11 @@ class SqliteEngine:
 
     def __init__(self, path: Path, metrics: Metrics | None = None) -> None:
         self.path = path
+        self.place = str(path)
         self._metrics = metrics
         self._lock_path = path.with_name(path.name + ".lock")
         self._turn = threading.RLock()
+        self._writer: int | None = None
         self.database = _Connection(
             str(path),
             pragmas=_PRAGMAS,
@@ -103,25 +121,37 @@ class SqliteEngine:
     def write(self) -> Iterator[peewee.Database]:
         """Run the body in one durable transaction; leaving by an exception rolls it back.
 
+        Inside another one of the same thread it is a part of that.
+
         Raises:
             UnavailableError: no turn within the deadline, or the disk refuses.
             IntegrityError: SQLite finds its own file damaged.
         """
-        told: list[tuple[str, str]] = []
+        if self._writer == threading.get_ident():
+            with self.database.atomic():
+                yield self.database
+            return
+        told: list[Told] = []
         asked, had = time.perf_counter(), 0.0
         try:
             with self._translated(), self._writer_turn():
                 had = time.perf_counter()
                 self.database.told = told
-                with self.database.atomic("IMMEDIATE"):
-                    yield self.database
+                self._writer = threading.get_ident()
+                try:
+                    with self.database.atomic("IMMEDIATE"):
+                        yield self.database
+                finally:
+                    self._writer = None
         except BaseException:
             told.clear()
             raise
         finally:
             # Others wait for the turn: what is noted is noted after it.
             if self._metrics is not None and had:
-                self._metrics.database_wrote(had - asked, time.perf_counter() - had, told)
+                self._metrics.database_wrote(
+                    had - asked, time.perf_counter() - had, [(each.action, each.result) for each in told]
+                )
 
     @contextlib.contextmanager
     def read(self) -> Iterator[peewee.Database]:
@@ -139,6 +169,25 @@ class SqliteEngine:
         """Run several SELECTs that all see the same state."""
         with self.read(), self.database.atomic("DEFERRED"):
             yield self.database
+
+    def decide(self) -> AbstractContextManager[peewee.Database]:
+        """Run SELECTs and one INSERT with the writer's turn."""
+        return self.write()
+
+    def in_one(self, steps: Callable[[], Sequence[Step]]) -> bool:  # noqa: ARG002  # SQLite has no such statement
+        """Say that there is nothing to gain."""
+        return False
+
+    def alone(self) -> AbstractContextManager[peewee.Database]:
+        """Run the body in one transaction, with the writer's turn."""
+        return self.write()
+
+    def check_tables(self) -> None:
+        """Find nothing: SQLite keeps what it is given."""
+
+    def again(self, whole: Callable[[], T]) -> T:
+        """Run it: no transaction is lost here."""
+        return whole()
 
     def scrub(self) -> bool:
         """Move the write-ahead log into the database and empty it, so that nothing erased remains in it.

@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar
 from peewee import Database, Select, Value, fn
 
 from vault.core.rows import AuditRow, Row
+from vault.storage.engine import Told
+from vault.storage.fields import locking
 from vault.storage.tables import TABLE_OF
 
 R = TypeVar("R", bound=Row)
@@ -42,10 +44,13 @@ class Statement:
         self.sql, parameters = query.sql()
         self._parameters = tuple(parameters)
 
+    def bind(self, values: Mapping[str, Any]) -> list[Any]:
+        """Put the values in the order of the text."""
+        return [values[item] if isinstance(item, _Slot) else item for item in self._parameters]
+
     def run(self, database: Database, values: Mapping[str, Any]) -> Any:
         """Execute with these values and return the driver's cursor."""
-        bound = [values[item] if isinstance(item, _Slot) else item for item in self._parameters]
-        return database.execute_sql(self.sql, bound)
+        return database.execute_sql(self.sql, self.bind(values))
 
     def run_all(self, database: Database, many: Sequence[Mapping[str, Any]]) -> None:
         """Execute once for each set of values."""
@@ -59,8 +64,17 @@ class EntryStatement(Statement):
     def run(self, database: Database, values: Mapping[str, Any]) -> Any:
         """Execute with these values and return the driver's cursor."""
         cursor = super().run(database, values)
-        database.told.append((values["action"], values["result"]))
+        if cursor.rowcount:
+            database.told.append(Told(values["action"], values["result"], values["entry_id"]))
         return cursor
+
+
+class NewRowStatement(Statement):
+    """An INSERT that a unique index may refuse without harm to the transaction."""
+
+    def insert(self, database: Database, values: Mapping[str, Any]) -> bool:
+        """Execute with these values; return whether the row is there now because of it."""
+        return bool(database.insert_if_new(self.sql, self.bind(values)) == 1)
 
 
 class RowMapper(Generic[R]):
@@ -78,14 +92,20 @@ class RowMapper(Generic[R]):
         self.write_names = tuple(name for name in names if name != "id")
         self.columns = tuple(getattr(self.table, name) for name in self.read_names)
 
-    def insert(self, *guards: Any, ignore_conflicts: bool = False) -> Statement:
+    def insert(self, *guards: Any) -> Statement:
         """An INSERT that happens only if every guard (an EXISTS expression) holds at that instant."""
+        statement = EntryStatement if self.row_type is AuditRow else Statement
+        return statement(self._insert(guards))
+
+    def insert_new(self, *guards: Any) -> NewRowStatement:
+        """An INSERT as above that does nothing if a unique index refuses the row."""
+        return NewRowStatement(self._insert(guards).on_conflict_ignore())
+
+    def _insert(self, guards: Sequence[Any]) -> Any:
         values = Select(columns=[slot(name) for name in self.write_names])
         if guards:
             values = values.where(*guards)
-        query = self.table.insert_from(values, [getattr(self.table, name) for name in self.write_names])
-        statement = EntryStatement if self.row_type is AuditRow else Statement
-        return statement(query.on_conflict_ignore() if ignore_conflicts else query)
+        return self.table.insert_from(values, [getattr(self.table, name) for name in self.write_names])
 
     def update(self, *conditions: Any) -> Statement:
         """An UPDATE of all columns but the id where all conditions hold."""
@@ -127,3 +147,8 @@ class RowMapper(Generic[R]):
 def exists(table: Any, *conditions: Any) -> Any:
     """An EXISTS expression over one table."""
     return fn.EXISTS(table.select(Value(1)).where(*conditions))
+
+
+def stays(table: Any, *conditions: Any) -> Any:
+    """An EXISTS expression that keeps the row which it finds as it is until the transaction ends."""
+    return fn.EXISTS(locking(table.select(Value(1)).where(*conditions), is_shared=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vault.storage.audit import SqlAuditStore
 from vault.storage.collections import SqlCollectionStore
 from vault.storage.credentials import SqlCredentialStore
+from vault.storage.engine import Engine
 from vault.storage.epoch import SqlEpochStore
 from vault.storage.expiry import SqlExpiryStore
 from vault.storage.forgetting import SqlForgettingStore
@@ -17,7 +18,6 @@ from vault.storage.processes import SqlProcessStore
 from vault.storage.receipts import SqlReceiptStore
 from vault.storage.records import SqlRecordStore
 from vault.storage.rotations import SqlRotationStore
-from vault.storage.sqlite import SqliteEngine
 from vault.storage.tables import MODELS
 
 
@@ -40,7 +40,7 @@ class Stores:
     rotations: SqlRotationStore
 
 
-def open_stores(engine: SqliteEngine) -> Stores:
+def open_stores(engine: Engine) -> Stores:
     """Build every store's SQL for this engine."""
     # peewee models find their SQL dialect through a database; the statements are run through the engine.
     engine.database.bind(MODELS, bind_refs=False, bind_backrefs=False)

@@ -9,37 +9,37 @@ from __future__ import annotations
 from typing import Any
 
 from peewee import BigIntegerField, BlobField, IntegerField, Model, TextField
-from playhouse.sqlite_ext import AutoIncrementField
 
 from vault.core import rows
+from vault.storage.fields import IdField, KeyBytesField, NameField
 
 
 class Authenticated(Model):
     """What every MACed table has."""
 
     # AUTOINCREMENT: an id is never used twice, so a job's cursor never meets a new row behind itself.
-    id = AutoIncrementField()
-    tenant = TextField()
+    id = IdField()
+    tenant = NameField()
     mac_key_id = BigIntegerField()
-    mac = BlobField()
+    mac = KeyBytesField()
 
     class Meta:
         legacy_table_names = False  # table and index names come from table_name, not from the class
 
 
 class RecordTable(Authenticated):
-    collection = TextField()
-    token = BlobField()
+    collection = NameField()
+    token = KeyBytesField()
     generation = BigIntegerField()
     seal_epoch = BigIntegerField()
     revision = BigIntegerField()
     schema_version = BigIntegerField()
     format = IntegerField()
-    keyring = TextField()
+    keyring = NameField()
     key_version = BigIntegerField()
     wrapped_dek = BlobField(null=True)
     sealed_document = BlobField(null=True)
-    write_id = BlobField()
+    write_id = KeyBytesField()
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
@@ -66,13 +66,13 @@ class RecordHistoryTable(RecordTable):
 
 
 class IndexTable(Authenticated):
-    collection = TextField()
-    field = TextField()
+    collection = NameField()
+    field = NameField()
     index_key_id = BigIntegerField()
-    normaliser = TextField()
-    tag = BlobField()
-    slot = BlobField()
-    token = BlobField()
+    normaliser = NameField()
+    tag = KeyBytesField()
+    slot = KeyBytesField()
+    token = KeyBytesField()
 
     class Meta:
         table_name = rows.IndexRow.TABLE
@@ -84,9 +84,9 @@ class IndexTable(Authenticated):
 
 
 class CollectionTable(Authenticated):
-    name = TextField()
+    name = NameField()
     schema_version = BigIntegerField()
-    keyring = TextField()
+    keyring = NameField()
     revision = BigIntegerField()
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
@@ -97,7 +97,7 @@ class CollectionTable(Authenticated):
 
 
 class CollectionSchemaTable(Authenticated):
-    collection = TextField()
+    collection = NameField()
     version = BigIntegerField()
     schema_json = TextField()
     settings_json = TextField()
@@ -109,8 +109,8 @@ class CollectionSchemaTable(Authenticated):
 
 
 class KeyringTable(Authenticated):
-    name = TextField()
-    provider = TextField()
+    name = NameField()
+    provider = NameField()
     provider_key = TextField()
     created_at = BigIntegerField()
 
@@ -120,13 +120,13 @@ class KeyringTable(Authenticated):
 
 
 class KeyVersionTable(Authenticated):
-    keyring = TextField()
+    keyring = NameField()
     version = BigIntegerField()
-    provider = TextField()
+    provider = NameField()
     provider_key = TextField()
     provider_version = BigIntegerField()
-    algorithm = TextField()
-    state = TextField()
+    algorithm = NameField()
+    state = NameField()
     compromised = IntegerField()
     created_at = BigIntegerField()
     activated_at = BigIntegerField(null=True)
@@ -142,10 +142,10 @@ class KeyVersionTable(Authenticated):
 
 class StoredKeyTable(Authenticated):
     key_id = BigIntegerField()
-    keyring = TextField()
-    purpose = TextField()
+    keyring = NameField()
+    purpose = NameField()
     version = BigIntegerField()
-    state = TextField()
+    state = NameField()
     format = IntegerField()
     key_version = BigIntegerField()
     wrapped_dek = BlobField()
@@ -158,8 +158,8 @@ class StoredKeyTable(Authenticated):
 
 
 class PrincipalTable(Authenticated):
-    name = TextField()
-    role = TextField()
+    name = NameField()
+    role = NameField()
     created_at = BigIntegerField()
 
     class Meta:
@@ -168,9 +168,9 @@ class PrincipalTable(Authenticated):
 
 
 class CredentialTable(Authenticated):
-    credential_id = BlobField()
-    principal = TextField()
-    secret_sha256 = BlobField()
+    credential_id = KeyBytesField()
+    principal = NameField()
+    secret_sha256 = KeyBytesField()
     created_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)
@@ -181,15 +181,15 @@ class CredentialTable(Authenticated):
 
 
 class AuditTable(Authenticated):
-    entry_id = BlobField()
+    entry_id = KeyBytesField()
     time = BigIntegerField()
-    principal = TextField(null=True)
-    action = TextField()
-    result = TextField()
+    principal = NameField(null=True)
+    action = NameField()
+    result = NameField()
     reason = TextField(null=True)
-    collection = TextField(null=True)
-    token = BlobField(null=True)
-    purpose = TextField(null=True)
+    collection = NameField(null=True)
+    token = KeyBytesField(null=True)
+    purpose = NameField(null=True)
     canonical = BlobField()
 
     class Meta:
@@ -204,7 +204,7 @@ class AuditTable(Authenticated):
 class Trusted(Model):
     """What every table has whose rows carry no MAC: they are trusted to the database, as the threat model lists."""
 
-    id = AutoIncrementField()
+    id = IdField()
 
     class Meta:
         legacy_table_names = False
@@ -213,8 +213,8 @@ class Trusted(Model):
 class RefusalTallyTable(Model):
     """Unauthenticated requests of the running minute."""
 
-    address = TextField()
-    reason = TextField()
+    address = NameField()
+    reason = NameField()
     minute = BigIntegerField()
     count = BigIntegerField()
 
@@ -227,14 +227,14 @@ class RefusalTallyTable(Model):
 class IdempotencyTable(Trusted):
     """What became of each operation of a request that carried an Idempotency-Key; never a value."""
 
-    tenant = TextField()
-    request_hash = BlobField()
+    tenant = NameField()
+    request_hash = KeyBytesField()
     position = BigIntegerField()
-    body_hash = BlobField(null=True)
+    body_hash = KeyBytesField(null=True)
     status = IntegerField()
-    code = TextField(null=True)
-    collection = TextField()
-    token = BlobField(null=True)
+    code = NameField(null=True)
+    collection = NameField()
+    token = KeyBytesField(null=True)
     generation = BigIntegerField(null=True)
     expires_at = BigIntegerField()
 
@@ -246,11 +246,11 @@ class IdempotencyTable(Trusted):
 class ProcessTable(Trusted):
     """The processes that work on this database, and when each was last alive."""
 
-    boot_id = BlobField()
+    boot_id = KeyBytesField()
     host = TextField()
     pid = BigIntegerField()
-    role = TextField()
-    release = TextField()
+    role = NameField()
+    release = NameField()
     started_at = BigIntegerField()
     heartbeat_at = BigIntegerField()
     administers = BigIntegerField(null=True)
@@ -267,10 +267,10 @@ class ProcessTable(Trusted):
 class JobTable(Trusted):
     """How far each background job has come. Every change compares and sets on (id, revision)."""
 
-    name = TextField()
-    tenant = TextField()
-    operation = TextField()
-    state = TextField()
+    name = NameField()
+    tenant = NameField()
+    operation = NameField()
+    state = NameField()
     position = BigIntegerField()
     done = BigIntegerField()
     failed = BigIntegerField()
@@ -278,9 +278,9 @@ class JobTable(Trusted):
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
     revision = BigIntegerField()
-    keyring = TextField(null=True)
+    keyring = NameField(null=True)
     key_version = BigIntegerField(null=True)
-    requested_by = TextField(null=True)
+    requested_by = NameField(null=True)
 
     class Meta:
         table_name = "job"
@@ -299,8 +299,8 @@ class VaultEpochTable(Trusted):
 class JobLeaseTable(Trusted):
     """Which process may work on a job, and until when. The epoch rises with every new owner."""
 
-    name = TextField()
-    owner = BlobField()
+    name = NameField()
+    owner = KeyBytesField()
     epoch = BigIntegerField()
     expires_at = BigIntegerField()
 

@@ -413,9 +413,9 @@ def test_nothing_is_fetched_behind_the_first_that_did_not_fit(
     for name in ("find", "lookup"):
         whole = getattr(RecordTransaction, name)
 
-        def watched(self: Any, *arguments: Any, whole: Any = whole, name: str = name) -> Any:
+        def watched(self: Any, *arguments: Any, whole: Any = whole, name: str = name, **options: Any) -> Any:
             fetched.append(name)
-            return whole(self, *arguments)
+            return whole(self, *arguments, **options)
 
         monkeypatch.setattr(RecordTransaction, name, watched)
 

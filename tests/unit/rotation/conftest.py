@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.small_vault import SmallVault, make_empty_vault, store
+from tests.servers.databases import mariadb, postgresql
 from vault import bootstrap
 from vault.bootstrap import Vault
 from vault.core.clock import system_clock
+
+__all__ = ["mariadb", "postgresql"]
 
 HOUR = 3600 * 1_000_000
 

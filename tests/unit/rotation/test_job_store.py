@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.contract.store_engines import (
-    ENGINES,
     NOW,
     TENANT,
     Bench,
+    bench_over,
     collection,
     definition,
     entry,
@@ -25,6 +25,7 @@ from tests.contract.store_engines import (
     new_write,
     record,
 )
+from tests.servers.databases import ENGINES, new_database
 from vault.core.expiry import START, Erasure, Place
 from vault.core.job_ports import EVERY_TENANT, JobRow, JobState, LeaseLostError, ProcessRow, Turn
 from vault.core.rows import IndexRow, RecordRow
@@ -38,7 +39,7 @@ ONE, TWO = b"1" * 16, b"2" * 16
 
 @pytest.fixture(params=ENGINES)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    with ENGINES[request.param](tmp_path) as made:
+    with bench_over(new_database(request, request.param, tmp_path)) as made:
         keyring().create(made)
         made.stores.collections.define(
             collection(), definition(), previous=None, entry=entry(), only_if_empty=False
@@ -214,6 +215,7 @@ class TestExpiry:
         assert store.find(due[0]) == rows[1]
         assert store.find(Place(NOW, 999)) is None
 
+    @pytest.mark.parametrize("bench", ["sqlite"], indirect=True)  # whose planner says it in so many words
     def test_finding_them_reads_the_index_alone(self, bench: Bench) -> None:
         store: SqlExpiryStore = bench.stores.expiry
         with store._engine.read() as database:
@@ -273,10 +275,11 @@ class TestExpiry:
 
 def idempotency_key(bench: Bench, expires_at: int, number: int) -> None:
     engine = bench.stores.forgetting._engine
+    mark = engine.database.param
     with engine.write() as database:
         database.execute_sql(
-            "INSERT INTO idempotency_key (tenant, request_hash, position, status, collection, expires_at) "
-            "VALUES (?, ?, 0, 201, 'people', ?)",
+            "INSERT INTO idempotency_key (tenant, request_hash, position, status, collection, expires_at) "  # noqa: S608  # marks only
+            f"VALUES ({mark}, {mark}, 0, 201, 'people', {mark})",
             (TENANT, bytes([number]) * 32, expires_at),
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.store_engines import ENGINES, NOW
+from tests.contract.store_engines import NOW, bench_over
 from vault.core.errors import IntegrityError, UnavailableError
 from vault.core.job_ports import JobRow, JobStore, LeaseLostError, LeaseRow, Progress, Turn
 from vault.rotation import worker
@@ -354,7 +354,7 @@ class Walk:
 
 @pytest.fixture
 def real_jobs(tmp_path: Path) -> Iterator[JobStore]:
-    with ENGINES["sqlite"](tmp_path) as bench:
+    with bench_over(tmp_path / "jobs.db") as bench:
         yield bench.stores.jobs
 
 

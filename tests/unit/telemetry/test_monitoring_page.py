@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keyproviders.interface import HealthStatus
 from vault.api.metrics import FORWARDING_HEADERS
+from vault.storage import failures
 from vault.storage.sqlite import _REASONS
 from vault.telemetry.fields import FIELDS
 from vault.telemetry.foreign import _SERVER_SAYS
@@ -69,9 +70,15 @@ def test_the_key_file_s_words_are_those_that_are_logged() -> None:
     assert words in (ROOT / "keyproviders/local_file.py").read_text()
 
 
+_OF_SERVERS = {each.reason for each in vars(failures).values() if isinstance(each, failures.Failure)} | {
+    "pool",
+    "connect",
+}
+
+
 def test_words_of_labels_are_listed() -> None:
     text = " ".join(PAGE.split())
-    for word in (*(word for _, word in OUTCOME_OF), *_REASONS.values(), "no-turn", "other"):
+    for word in (*(word for _, word in OUTCOME_OF), *_REASONS.values(), "no-turn", "other", *_OF_SERVERS):
         assert f"`{word}`" in text, word
     for header in FORWARDING_HEADERS:
         assert f"`{header}`" in text, header

@@ -22,7 +22,7 @@ def unreadable(patient: Patient, error: VaultError) -> Finding:
     return Finding(
         CHECK,
         code,
-        f"{patient.configuration.database_path}: {error}",
+        f"{patient.configuration.database_place}: {error}",
         _mend_damage(patient) if code is Code.DATABASE_DAMAGED else None,
     )
 
@@ -105,7 +105,9 @@ def check_schema(patient: Patient, diagnosis: Diagnosis) -> list[Finding]:
             Code.INDEX_MISSING,
             f"The table {missing.table} lacks its index over {', '.join(missing.columns)}: no server starts. If this "
             "fails because of equal values, restore a backup.",
-            f"sqlite3 {path} '{missing.statement}'",
+            missing.statement
+            if patient.configuration.has_database_server
+            else f"sqlite3 {path} '{missing.statement}'",
         )
         for missing in diagnosis.missing_indexes()
     ]

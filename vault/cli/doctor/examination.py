@@ -6,12 +6,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from vault.bootstrap.databases import database_address
 from vault.cli.doctor import access_log, database, files, keys, leftovers, setting, surroundings, work
-from vault.cli.doctor.findings import Code, Finding, Level, Patient, not_checked
+from vault.cli.doctor.findings import Code, Finding, Level, Patient, fine, not_checked
 from vault.config import load_configuration
 from vault.core.clock import system_clock
 from vault.core.errors import MisconfiguredError, VaultError
+from vault.storage.address import ServerAddress
 from vault.storage.diagnosis import Diagnosis, look_at
+from vault.storage.server_diagnosis import look_at_server
 
 _OF_DATABASE = (database.SCHEMA, keys.CHECK, access_log.CHECK, work.PROCESSES, work.JOBS)
 _ALL = (files.CHECK, surroundings.CLOCK, surroundings.DISK, database.CHECK, *_OF_DATABASE, leftovers.CHECK)
@@ -46,6 +49,9 @@ def _look(patient: Patient, leaving: ExitStack) -> tuple[Diagnosis | None, list[
     if because is not None:
         return None, [not_checked(database.CHECK, because)]
     try:
+        if patient.configuration.has_database_server:
+            diagnosis = leaving.enter_context(look_at_server(_address(patient)))
+            return diagnosis, [fine(database.CHECK, f"{patient.configuration.database_place} answers")]
         diagnosis = leaving.enter_context(look_at(patient.configuration.database_path))
         found = database.check(patient, diagnosis)
     except VaultError as error:
@@ -54,7 +60,15 @@ def _look(patient: Patient, leaving: ExitStack) -> tuple[Diagnosis | None, list[
     return None if is_damaged else diagnosis, found
 
 
+def _address(patient: Patient) -> ServerAddress:
+    address = database_address(patient.configuration)
+    assert isinstance(address, ServerAddress)  # noqa: S101  # it was asked
+    return address
+
+
 def _why_closed(patient: Patient) -> str | None:
+    if patient.configuration.has_database_server:
+        return None
     if not patient.configuration.database_path.exists():
         return "there is no vault"
     if not files.is_ours(patient.configuration):

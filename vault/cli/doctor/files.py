@@ -32,6 +32,8 @@ def check(patient: Patient) -> list[Finding]:
         *_secrets(configuration),
         *_beside(configuration),
     ]
+    if not found and configuration.has_database_server:
+        return [fine(CHECK, "modes are right; the database is on a server")]
     if not found and not configuration.database_path.exists():
         return [not_checked(CHECK, "there is no vault")]
     return found or [fine(CHECK, f"modes and owners are right in {configuration.database_path.parent}")]
@@ -39,9 +41,9 @@ def check(patient: Patient) -> list[Finding]:
 
 def unreachable(configuration: Configuration) -> Finding | None:
     """Say so if the places that the configuration names cannot even be looked at."""
-    path = configuration.database_path
+    path = configuration.folder
     try:
-        for path in (configuration.database_path, *key_files(configuration)):
+        for path in (*_files_of_database(configuration), *key_files(configuration)):
             path.exists()
     except OSError as error:
         return Finding(
@@ -77,21 +79,29 @@ def key_files(configuration: Configuration) -> Iterator[Path]:
 
 def database_files(configuration: Configuration) -> list[Path]:
     """The database and what lies beside it, as far as it exists."""
-    database = configuration.database_path
-    every = (database.with_name(database.name + companion) for companion in _COMPANIONS)
+    every = (
+        database.with_name(database.name + companion)
+        for database in _files_of_database(configuration)
+        for companion in _COMPANIONS
+    )
     return [path for path in every if path.exists()]
+
+
+def _files_of_database(configuration: Configuration) -> list[Path]:
+    return [] if configuration.has_database_server else [configuration.database_path]
 
 
 def vault_folders(configuration: Configuration) -> list[Path]:
     """The folders that the vault's files lie in, as far as they exist."""
-    every = [configuration.database_path.parent, *(path.parent for path in key_files(configuration))]
+    databases = (path.parent for path in _files_of_database(configuration))
+    every = [*databases, *(path.parent for path in key_files(configuration))]
     return [path for path in dict.fromkeys(every) if path.is_dir()]
 
 
 def _owners(patient: Patient) -> Iterator[Finding]:
     configuration = patient.configuration
     database = configuration.database_path
-    if not database.exists():
+    if configuration.has_database_server or not database.exists():
         return
     owner = owner_of(database)
     if not is_ours(configuration):
@@ -169,6 +179,8 @@ def _open_secret(path: Path, what: str) -> Finding:
 
 
 def _beside(configuration: Configuration) -> Iterator[Finding]:
+    if configuration.has_database_server:
+        return
     data = configuration.database_path.parent.resolve()
     for path in filter(Path.exists, key_files(configuration)):
         folder = path.resolve().parent

@@ -30,7 +30,7 @@ def _unfinished(patient: Patient) -> Iterator[Path]:
     configuration = patient.configuration
     database = configuration.database_path
     patterns = [
-        f"{database.name}.new*",
+        *([] if configuration.has_database_server else [f"{database.name}.new*"]),
         "*.part",
         *(f".{path.name}.*.tmp" for path in key_files(configuration)),
     ]

@@ -43,7 +43,7 @@ def check(patient: Patient) -> list[Finding]:
         found.append(
             Finding(CHECK, Code.TLS_UNUSABLE, error.detail, "correct [server.tls] certificate and key")
         )
-    if not configuration.database_path.exists():
+    if not configuration.has_database_server and not configuration.database_path.exists():
         found.append(
             Finding(
                 CHECK,

@@ -1,29 +1,31 @@
 """The first tables. Frozen: a later release adds a file, it never edits this one."""
 
 from peewee import BigIntegerField, BlobField, IntegerField, Model, TextField
-from playhouse.sqlite_ext import AutoIncrementField
+
+from vault.storage.fields import IdField, KeyBytesField, NameField
+from vault.storage.steps import make_tables
 
 
 def up(migrator, db):
     """Create every table of release 0.1."""
 
     class Record(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        collection = TextField()
-        token = BlobField()
+        mac = KeyBytesField()
+        collection = NameField()
+        token = KeyBytesField()
         generation = BigIntegerField()
         seal_epoch = BigIntegerField()
         revision = BigIntegerField()
         schema_version = BigIntegerField()
         format = IntegerField()
-        keyring = TextField()
+        keyring = NameField()
         key_version = BigIntegerField()
         wrapped_dek = BlobField(null=True)
         sealed_document = BlobField(null=True)
-        write_id = BlobField()
+        write_id = KeyBytesField()
         created_at = BigIntegerField()
         updated_at = BigIntegerField()
         expires_at = BigIntegerField(null=True)
@@ -41,22 +43,22 @@ def up(migrator, db):
             )
 
     class RecordHistory(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        collection = TextField()
-        token = BlobField()
+        mac = KeyBytesField()
+        collection = NameField()
+        token = KeyBytesField()
         generation = BigIntegerField()
         seal_epoch = BigIntegerField()
         revision = BigIntegerField()
         schema_version = BigIntegerField()
         format = IntegerField()
-        keyring = TextField()
+        keyring = NameField()
         key_version = BigIntegerField()
         wrapped_dek = BlobField(null=True)
         sealed_document = BlobField(null=True)
-        write_id = BlobField()
+        write_id = KeyBytesField()
         created_at = BigIntegerField()
         updated_at = BigIntegerField()
         expires_at = BigIntegerField(null=True)
@@ -74,17 +76,17 @@ def up(migrator, db):
             )
 
     class IndexEntry(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        collection = TextField()
-        field = TextField()
+        mac = KeyBytesField()
+        collection = NameField()
+        field = NameField()
         index_key_id = BigIntegerField()
-        normaliser = TextField()
-        tag = BlobField()
-        slot = BlobField()
-        token = BlobField()
+        normaliser = NameField()
+        tag = KeyBytesField()
+        slot = KeyBytesField()
+        token = KeyBytesField()
 
         class Meta:
             database = db
@@ -96,13 +98,13 @@ def up(migrator, db):
             )
 
     class Collection(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        name = TextField()
+        mac = KeyBytesField()
+        name = NameField()
         schema_version = BigIntegerField()
-        keyring = TextField()
+        keyring = NameField()
         revision = BigIntegerField()
         created_at = BigIntegerField()
         updated_at = BigIntegerField()
@@ -114,11 +116,11 @@ def up(migrator, db):
             indexes = ((("tenant", "name"), True),)
 
     class CollectionSchema(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        collection = TextField()
+        mac = KeyBytesField()
+        collection = NameField()
         version = BigIntegerField()
         schema_json = TextField()
         settings_json = TextField()
@@ -131,12 +133,12 @@ def up(migrator, db):
             indexes = ((("tenant", "collection", "version"), True),)
 
     class Keyring(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        name = TextField()
-        provider = TextField()
+        mac = KeyBytesField()
+        name = NameField()
+        provider = NameField()
         provider_key = TextField()
         created_at = BigIntegerField()
 
@@ -147,17 +149,17 @@ def up(migrator, db):
             indexes = ((("tenant", "name"), True),)
 
     class KeyVersion(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        keyring = TextField()
+        mac = KeyBytesField()
+        keyring = NameField()
         version = BigIntegerField()
-        provider = TextField()
+        provider = NameField()
         provider_key = TextField()
         provider_version = BigIntegerField()
-        algorithm = TextField()
-        state = TextField()
+        algorithm = NameField()
+        state = NameField()
         compromised = IntegerField()
         created_at = BigIntegerField()
         activated_at = BigIntegerField(null=True)
@@ -172,15 +174,15 @@ def up(migrator, db):
             indexes = ((("tenant", "keyring", "version"), True),)
 
     class StoredKey(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
+        mac = KeyBytesField()
         key_id = BigIntegerField()
-        keyring = TextField()
-        purpose = TextField()
+        keyring = NameField()
+        purpose = NameField()
         version = BigIntegerField()
-        state = TextField()
+        state = NameField()
         format = IntegerField()
         key_version = BigIntegerField()
         wrapped_dek = BlobField()
@@ -197,12 +199,12 @@ def up(migrator, db):
             )
 
     class Principal(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        name = TextField()
-        role = TextField()
+        mac = KeyBytesField()
+        name = NameField()
+        role = NameField()
         created_at = BigIntegerField()
 
         class Meta:
@@ -212,13 +214,13 @@ def up(migrator, db):
             indexes = ((("tenant", "name"), True),)
 
     class Credential(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        credential_id = BlobField()
-        principal = TextField()
-        secret_sha256 = BlobField()
+        mac = KeyBytesField()
+        credential_id = KeyBytesField()
+        principal = NameField()
+        secret_sha256 = KeyBytesField()
         created_at = BigIntegerField()
         expires_at = BigIntegerField(null=True)
         revoked_at = BigIntegerField(null=True)
@@ -233,19 +235,19 @@ def up(migrator, db):
             )
 
     class AuditEntry(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
+        id = IdField()
+        tenant = NameField()
         mac_key_id = BigIntegerField()
-        mac = BlobField()
-        entry_id = BlobField()
+        mac = KeyBytesField()
+        entry_id = KeyBytesField()
         time = BigIntegerField()
-        principal = TextField(null=True)
-        action = TextField()
-        result = TextField()
+        principal = NameField(null=True)
+        action = NameField()
+        result = NameField()
         reason = TextField(null=True)
-        collection = TextField(null=True)
-        token = BlobField(null=True)
-        purpose = TextField(null=True)
+        collection = NameField(null=True)
+        token = KeyBytesField(null=True)
+        purpose = NameField(null=True)
         canonical = BlobField()
 
         class Meta:
@@ -259,8 +261,8 @@ def up(migrator, db):
             )
 
     class RefusalTally(Model):
-        address = TextField()
-        reason = TextField()
+        address = NameField()
+        reason = NameField()
         minute = BigIntegerField()
         count = BigIntegerField()
 
@@ -270,7 +272,8 @@ def up(migrator, db):
             table_name = "refusal_tally"
             indexes = ((("address", "reason", "minute"), True),)
 
-    db.create_tables(
+    make_tables(
+        db,
         [
             Record,
             RecordHistory,
@@ -284,5 +287,5 @@ def up(migrator, db):
             Credential,
             AuditEntry,
             RefusalTally,
-        ]
+        ],
     )

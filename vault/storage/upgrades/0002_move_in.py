@@ -1,22 +1,24 @@
 """Idempotency keys, processes, jobs with their leases, and the index that finds expired records. Frozen."""
 
-from peewee import BigIntegerField, BlobField, IntegerField, Model, TextField
-from playhouse.sqlite_ext import AutoIncrementField
+from peewee import BigIntegerField, IntegerField, Model, TextField
+
+from vault.storage.fields import IdField, KeyBytesField, NameField
+from vault.storage.steps import make_index, make_tables
 
 
 def up(migrator, db):
     """Create the tables of release 0.2."""
 
     class IdempotencyKey(Model):
-        id = AutoIncrementField()
-        tenant = TextField()
-        request_hash = BlobField()
+        id = IdField()
+        tenant = NameField()
+        request_hash = KeyBytesField()
         position = BigIntegerField()
-        body_hash = BlobField(null=True)
+        body_hash = KeyBytesField(null=True)
         status = IntegerField()
-        code = TextField(null=True)
-        collection = TextField()
-        token = BlobField(null=True)
+        code = NameField(null=True)
+        collection = NameField()
+        token = KeyBytesField(null=True)
         generation = BigIntegerField(null=True)
         expires_at = BigIntegerField()
 
@@ -27,12 +29,12 @@ def up(migrator, db):
             indexes = ((("tenant", "request_hash", "position"), True), (("token",), False))
 
     class Process(Model):
-        id = AutoIncrementField()
-        boot_id = BlobField()
+        id = IdField()
+        boot_id = KeyBytesField()
         host = TextField()
         pid = BigIntegerField()
-        role = TextField()
-        release = TextField()
+        role = NameField()
+        release = NameField()
         started_at = BigIntegerField()
         heartbeat_at = BigIntegerField()
 
@@ -43,11 +45,11 @@ def up(migrator, db):
             indexes = ((("boot_id",), True),)
 
     class Job(Model):
-        id = AutoIncrementField()
-        name = TextField()
-        tenant = TextField()
-        operation = TextField()
-        state = TextField()
+        id = IdField()
+        name = NameField()
+        tenant = NameField()
+        operation = NameField()
+        state = NameField()
         position = BigIntegerField()
         done = BigIntegerField()
         failed = BigIntegerField()
@@ -63,9 +65,9 @@ def up(migrator, db):
             indexes = ((("name",), True),)
 
     class JobLease(Model):
-        id = AutoIncrementField()
-        name = TextField()
-        owner = BlobField()
+        id = IdField()
+        name = NameField()
+        owner = KeyBytesField()
         epoch = BigIntegerField()
         expires_at = BigIntegerField()
 
@@ -75,7 +77,7 @@ def up(migrator, db):
             table_name = "job_lease"
             indexes = ((("name",), True),)
 
-    db.create_tables([IdempotencyKey, Process, Job, JobLease])
+    make_tables(db, [IdempotencyKey, Process, Job, JobLease])
 
     class Record(Model):
         erased_at = BigIntegerField(null=True)
@@ -86,4 +88,4 @@ def up(migrator, db):
             legacy_table_names = False
             table_name = "record"
 
-    db.execute(Record.index(Record.erased_at, Record.expires_at))
+    make_index(db, Record, Record.index(Record.erased_at, Record.expires_at))

@@ -1,15 +1,16 @@
 """The vault epoch, what processes say of their keys, requests for key versions, and versions found unasked. Frozen."""
 
 from peewee import BigIntegerField, Model, TextField
-from playhouse.migrate import migrate
-from playhouse.sqlite_ext import AutoIncrementField
+
+from vault.storage.fields import IdField, NameField
+from vault.storage.steps import add_columns, make_tables
 
 
 def up(migrator, db):
     """Add to the tables of release 0.2; every new column of an old row is NULL."""
 
     class VaultEpoch(Model):
-        id = AutoIncrementField()
+        id = IdField()
         value = BigIntegerField()
 
         class Meta:
@@ -17,8 +18,9 @@ def up(migrator, db):
             legacy_table_names = False
             table_name = "vault_epoch"
 
-    db.create_tables([VaultEpoch])
-    VaultEpoch.insert(value=1).execute()
+    make_tables(db, [VaultEpoch])
+    if not VaultEpoch.select().exists():
+        VaultEpoch.insert(value=1).execute()
     columns = {
         "key_version": {"adopted_at": BigIntegerField},
         "process": {
@@ -28,12 +30,7 @@ def up(migrator, db):
             "cached_data_keys": BigIntegerField,
             "cached_until": BigIntegerField,
         },
-        "job": {"keyring": TextField, "key_version": BigIntegerField, "requested_by": TextField},
+        "job": {"keyring": NameField, "key_version": BigIntegerField, "requested_by": NameField},
     }
-    migrate(
-        *(
-            migrator.add_column(table, name, field(null=True))
-            for table, added in columns.items()
-            for name, field in added.items()
-        )
-    )
+    for table, added in columns.items():
+        add_columns(migrator, table, added)

@@ -1,0 +1,68 @@
+"""From the configuration to an open database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keyproviders.errors import ProviderMisconfiguredError
+from keyproviders.interface import ProviderSettings
+from keyproviders.options import secret_option
+from vault.api.turns import waiting
+from vault.config import Configuration
+from vault.core.errors import MisconfiguredError
+from vault.storage.address import ServerAddress
+from vault.storage.engine import Engine
+from vault.storage.opening import open_engine
+from vault.telemetry.metrics import Metrics
+
+_AS_PROVIDER = "database"
+
+
+def database_address(configuration: Configuration) -> Path | ServerAddress:
+    """Where the database is, with what is needed to log in.
+
+    Raises:
+        MisconfiguredError: the password is not where the configuration says.
+    """
+    section = configuration.settings.database
+    if not section.is_server:
+        return configuration.database_path
+    return ServerAddress(
+        scheme=section.scheme,
+        hosts=section.hosts,
+        database=section.name,
+        user=section.user,
+        password=_password(configuration),
+        socket=section.socket,
+        target_session_attrs=section.target_session_attrs,
+        is_encrypted=section.is_encrypted,
+        ca=configuration.folder / section.ca if section.ca else None,
+        pool_size=section.pool_size,
+        pool_wait_seconds=section.pool_wait_seconds,
+        connect_seconds=section.connect_timeout_seconds,
+        statement_seconds=section.statement_timeout_seconds,
+    )
+
+
+def open_database(configuration: Configuration, metrics: Metrics | None = None) -> Engine:
+    """Open the configured database; whether a vault is in it is not asked.
+
+    Raises:
+        MisconfiguredError: it cannot be opened, and waiting would not help.
+        UnavailableError: its server cannot be reached just now.
+    """
+    return open_engine(database_address(configuration), metrics, waiting)
+
+
+def _password(configuration: Configuration) -> bytes | None:
+    reference = configuration.settings.database.password
+    if reference is None:
+        return None
+    # A key provider's secrets are read with the same care.
+    options = {"password": reference.model_dump(exclude_none=True)}
+    try:
+        secret = secret_option(ProviderSettings(_AS_PROVIDER, options, configuration.folder), "password")
+    except ProviderMisconfiguredError as error:
+        sentence = str(error).replace(f"[providers.{_AS_PROVIDER}]", "[database]")
+        raise MisconfiguredError(sentence) from error
+    return None if secret is None else bytes(secret.reveal())

@@ -1,0 +1,86 @@
+"""What a database server's refusal means for whoever asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from vault.core.errors import UnavailableError
+
+
+class Kind(Enum):
+    """What to do about it."""
+
+    AGAIN = "again"
+    """Nothing was kept; the whole transaction may run again."""
+    ELSEWHERE = "elsewhere"
+    """This server takes no writes now; another connection may reach one that does."""
+    LOST = "lost"
+    """The connection is gone, and with it the knowledge of what the server did last."""
+    LATER = "later"
+    """Nothing was kept, and trying again at once would not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One refusal.
+
+    Attributes:
+        kind: what to do about it.
+        reason: the word for the metric.
+        sentence: what to tell; it ends without a full stop.
+    """
+
+    kind: Kind
+    reason: str
+    sentence: str
+
+
+DISK_FULL = Failure(Kind.LATER, "full", "The database server's disk is full")
+TOO_MANY = Failure(Kind.LATER, "connections", "The database server takes no more connections")
+TOO_SLOW = Failure(Kind.LATER, "deadline", "The database server did not answer in time")
+READ_ONLY = Failure(Kind.ELSEWHERE, "read-only", "The database server takes no writes just now")
+CONFLICT = Failure(Kind.AGAIN, "conflict", "The database was busy with others' writes")
+NO_LOCK = Failure(Kind.AGAIN, "busy", "Others kept the rows locked for too long")
+LOST = Failure(Kind.LOST, "lost", "The connection to the database was lost")
+DENIED = Failure(
+    Kind.LATER,
+    "denied",
+    "The database user lacks a privilege for this; docs/operations/databases.md lists those that it needs",
+)
+WRONG_TABLES = Failure(
+    Kind.LATER,
+    "schema",
+    "The database lacks a table or column that this release needs; run strongroom doctor",
+)
+TOO_LONG = Failure(Kind.LATER, "too-long", "The database server refuses a value of this length")
+
+
+class ServerAwayError(UnavailableError):
+    """The server takes no connection just now. Whoever asks over HTTP does not hear where it is; who works here does.
+
+    Args:
+        sentence: for the host's commands.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(
+            "The database cannot be reached just now; nothing was done.", code="store-unavailable"
+        )
+        self._sentence = sentence
+
+    def __str__(self) -> str:
+        return self._sentence
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, what the driver raised for it, and what came before: the first thing that went wrong comes first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    for each in reversed(chain):
+        yield from (part for part in each.args if isinstance(part, BaseException))
+        yield each
