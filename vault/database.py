@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vault.storage.address import DEFAULT_PORTS
 
@@ -42,6 +42,7 @@ class Database(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = f"sqlite:{DATABASE_FILE}"
+    replica_url: str | None = None
     password: SecretReference | None = None
     ca: Path | None = None
     insecure_plain: bool = False
@@ -65,14 +66,18 @@ class Database(BaseModel):
         if not separator or not rest or scheme not in {"sqlite", *DEFAULT_PORTS}:
             raise ValueError(f"url: no known scheme; {_KNOWN}")
         if scheme == "sqlite":
-            if self.password or self.ca:
-                raise ValueError("password and ca are for database servers, and url names a SQLite file")
+            if self.password or self.ca or self.replica_url:
+                raise ValueError(
+                    "password, ca and replica_url are for database servers, and url names a SQLite file"
+                )
             return self
         if "@" in rest and ":" in rest.rpartition("@")[0]:
             raise ValueError(
                 'url: a password does not stand in the configuration; take it out, and write password = { file = "PATH" }'
             )
         self._check_server_url(self._parts)
+        if self.replica is not None and self.replica.scheme != scheme:
+            raise ValueError(f"replica_url: a replica of {scheme} has the scheme {scheme}, too")
         return self
 
     def _check_server_url(self, parts: SplitResult) -> None:
@@ -96,6 +101,16 @@ class Database(BaseModel):
             raise ValueError(
                 f"url: target_session_attrs is for PostgreSQL, and one of {', '.join(_SESSIONS)}"
             )
+
+    @property
+    def replica(self) -> Database | None:
+        """How the replica is reached: as the database itself, but at its own URL."""
+        if self.replica_url is None:
+            return None
+        try:
+            return Database.model_validate(self.model_dump() | {"url": self.replica_url, "replica_url": None})
+        except ValidationError as error:
+            raise ValueError(f"replica_{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
 
     @property
     def scheme(self) -> str:

@@ -84,6 +84,35 @@ def test_what_is_wrong_is_named_without_its_value(url: str, options: dict[str, A
     assert "hildegard" not in caught.value.detail
 
 
+def test_a_replica_is_reached_like_the_database_at_its_own_url() -> None:
+    settings = {
+        "url": "postgresql://u@db1/v",
+        "replica_url": "postgresql://u@r1,r2:5433/v",
+        "ca": "ca.pem",
+        "pool_size": 3,
+    }
+    section = load_configuration(None, Path("data"), {"database": settings}).settings.database.replica
+    assert section is not None
+    assert (section.hosts, section.pool_size) == ((("r1", 5432), ("r2", 5433)), 3)
+    assert (section.ca, section.is_encrypted, section.replica) == (Path("ca.pem"), True, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "replica", "said"),
+    [
+        ("sqlite:a.db", "postgresql://u@r/v", "replica_url are for database servers"),
+        ("postgresql://u@db/v", "mariadb://u@r/v", "replica_url: a replica of postgresql"),
+        ("postgresql://u@db/v", "postgresql://u:hidden@r/v", "replica_url: a password"),
+        ("postgresql://u@db/v", "elsewhere", "replica_url: no known scheme"),
+    ],
+)
+def test_a_replica_that_cannot_be_one_is_refused(url: str, replica: str, said: str) -> None:
+    with pytest.raises(MisconfiguredError) as refused:
+        address(url, replica_url=replica)
+    assert said in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
 def test_a_password_comes_from_a_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from keyproviders.errors import ProviderMisconfiguredError
@@ -10,9 +11,11 @@ from keyproviders.options import secret_option
 from vault.api.turns import waiting
 from vault.config import Configuration
 from vault.core.errors import MisconfiguredError
+from vault.database import Database
 from vault.storage.address import ServerAddress
 from vault.storage.engine import Engine
 from vault.storage.opening import open_engine
+from vault.storage.replica import Replica
 from vault.telemetry.metrics import Metrics
 
 _AS_PROVIDER = "database"
@@ -25,8 +28,10 @@ def database_address(configuration: Configuration) -> Path | ServerAddress:
         MisconfiguredError: the password is not where the configuration says.
     """
     section = configuration.settings.database
-    if not section.is_server:
-        return configuration.database_path
+    return _server_address(configuration, section) if section.is_server else configuration.database_path
+
+
+def _server_address(configuration: Configuration, section: Database) -> ServerAddress:
     return ServerAddress(
         scheme=section.scheme,
         hosts=section.hosts,
@@ -52,6 +57,19 @@ def open_database(configuration: Configuration, metrics: Metrics | None = None) 
         UnavailableError: its server cannot be reached just now.
     """
     return open_engine(database_address(configuration), metrics, waiting)
+
+
+def configured_replica(configuration: Configuration) -> Replica | None:
+    """The replica that the configuration names; it is opened when it is first asked."""
+    section = configuration.settings.database.replica
+    if section is None:
+        return None
+    address = _server_address(configuration, section)
+    if len(address.hosts) > 1 and "target_session_attrs" not in (
+        configuration.settings.database.replica_url or ""
+    ):
+        address = dataclasses.replace(address, target_session_attrs="any")
+    return Replica(lambda: open_engine(address, waiting=waiting))
 
 
 def _password(configuration: Configuration) -> bytes | None:

@@ -10,7 +10,7 @@ from keyproviders.interface import KeyProvider
 from vault.api.problems import refusal_status
 from vault.api.services import Services
 from vault.api.turns import waiting
-from vault.bootstrap.databases import open_database
+from vault.bootstrap.databases import configured_replica, open_database
 from vault.bootstrap.key_doors import cache_meter, data_keys_of, guarded, open_providers
 from vault.config import Configuration
 from vault.core.audit_search import AuditSearch
@@ -104,7 +104,7 @@ def open_vault(
     engine = _existing(configuration, metrics)
     try:
         _check_upgraded(engine, configuration)
-        stores = open_stores(engine)
+        stores = open_stores(engine, configured_replica(configuration))
         schema.check_indexes(engine)
         engine.check_tables()
         needed = None if needs_all_keyrings else {row.provider for row in stores.keys.key_versions()}

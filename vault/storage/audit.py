@@ -12,6 +12,7 @@ from vault.core.ports import Page
 from vault.core.rows import AuditRow
 from vault.storage.engine import Engine, whole
 from vault.storage.fields import locking
+from vault.storage.replica import Replica
 from vault.storage.statements import RowMapper, Statement, slot
 from vault.storage.tables import AuditTable, RefusalTallyTable
 
@@ -23,10 +24,12 @@ class SqlAuditStore:
 
     Args:
         engine: where the statements run.
+        replica: where searches are asked first.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, replica: Replica | None = None) -> None:
         self._engine = engine
+        self._replica = replica
         self._audit = RowMapper(AuditRow)
         self._append = self._audit.insert()
         tally = RefusalTallyTable
@@ -56,7 +59,6 @@ class SqlAuditStore:
         with self._engine.write() as database:
             self._insert(database, entries)
 
-    @whole
     def search(self, criteria: AuditCriteria, *, page: Page, entry: AuditRow) -> list[AuditRow]:
         """Find entries, newest first; see :class:`vault.core.ports.AuditStore`."""
         table = AuditTable
@@ -74,9 +76,17 @@ class SqlAuditStore:
         query = (
             table.select(*self._audit.columns).where(*conditions).order_by(table.id.desc()).limit(page.limit)
         )
-        statement = Statement(query)
+        return self._found(Statement(query), entry)
+
+    @whole
+    def _found(self, statement: Statement, entry: AuditRow) -> list[AuditRow]:
+        def rows(database: Database) -> list[AuditRow]:
+            return self._audit.all(statement.run(database, {}))
+
+        found = None if self._replica is None else self._replica.read(rows)
         with self._engine.write() as database:
-            found = self._audit.all(statement.run(database, {}))
+            if found is None:
+                found = rows(database)
             self._insert(database, [entry])
         return found
 

@@ -17,6 +17,7 @@ from vault.storage.keys import SqlKeyStore
 from vault.storage.processes import SqlProcessStore
 from vault.storage.receipts import SqlReceiptStore
 from vault.storage.records import SqlRecordStore
+from vault.storage.replica import Replica
 from vault.storage.rotations import SqlRotationStore
 from vault.storage.tables import MODELS
 
@@ -40,8 +41,8 @@ class Stores:
     rotations: SqlRotationStore
 
 
-def open_stores(engine: Engine) -> Stores:
-    """Build every store's SQL for this engine."""
+def open_stores(engine: Engine, replica: Replica | None = None) -> Stores:
+    """Build every store's SQL for this engine; searches of the access log are asked of the replica first."""
     # peewee models find their SQL dialect through a database; the statements are run through the engine.
     engine.database.bind(MODELS, bind_refs=False, bind_backrefs=False)
     return Stores(
@@ -49,7 +50,7 @@ def open_stores(engine: Engine) -> Stores:
         collections=SqlCollectionStore(engine),
         keys=SqlKeyStore(engine),
         credentials=SqlCredentialStore(engine),
-        audit=SqlAuditStore(engine),
+        audit=SqlAuditStore(engine, replica),
         inspector=SqlInspector(engine),
         receipts=SqlReceiptStore(engine),
         jobs=SqlJobStore(engine),
