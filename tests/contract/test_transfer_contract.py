@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from tests.faults.small_vault import (
     record_row,
     store,
 )
-from tests.servers.databases import ENGINES, SERVERS, configuration_file, new_database
+from tests.servers.databases import ENGINES, SERVERS, configuration_file, new_database, server_of
+from tests.servers.postgresql import PASSWORD
 from vault import bootstrap
 from vault.bootstrap import Watcher, transferring
 from vault.bootstrap.databases import database_address
 from vault.config import Configuration, load_configuration
-from vault.core.errors import MisconfiguredError
+from vault.core.errors import MisconfiguredError, UnavailableError
 from vault.core.job_ports import ProcessRow
 from vault.storage import copying
 from vault.storage.opening import open_engine
@@ -276,3 +278,22 @@ def test_a_source_whose_rows_differ_is_told_from_the_copy(
     different = [(each.table, each.first_difference) for each in comparisons if not each.is_same]
     assert different == [("record", 2)]
     assert is_refused(target)
+
+
+@pytest.mark.parametrize("engine", SERVERS)
+def test_a_missing_privilege_is_said_of_the_side_that_lacks_it(
+    request: pytest.FixtureRequest, home: SmallVault, tmp_path: Path, engine: str
+) -> None:
+    server = server_of(request, engine)
+    address = server.new_database()
+    if engine == "postgresql":
+        server.execute(f"CREATE ROLE poor LOGIN PASSWORD '{PASSWORD}'")
+    else:
+        server.execute(f"CREATE USER 'poor'@'%' IDENTIFIED BY '{PASSWORD}'")
+        server.execute(f"GRANT SELECT ON {address.database}.* TO 'poor'@'%'")
+    file = configuration_file(
+        tmp_path / "poor", replace(address, user="poor"), keys=home.folder / "keys.json"
+    )
+    with pytest.raises(UnavailableError, match="lacks a privilege") as caught:
+        bootstrap.transfer(home.configuration, load_configuration(file, None), QUIET)
+    assert str(caught.value).startswith(address.place)

@@ -45,10 +45,8 @@ def fill(api: Api) -> dict[str, dict[str, Any]]:
     held: dict[str, dict[str, Any]] = {}
     for start in range(0, COUNT, BATCH):
         part = people[start : start + BATCH]
-        operations = [{"op": "create", "collection": "users", "data": person} for person in part]
-        items = api.post(f"{RECORDS}/bulk", {"operations": [each | {} for each in operations]}).gives(200)[
-            "items"
-        ]
+        operations = [{"op": "create", "data": person} for person in part]
+        items = api.post(f"{RECORDS}/bulk", {"operations": operations}).gives(200)["items"]
         held |= {item["token"]: person for item, person in zip(items, part, strict=True)}
     tokens = list(held)
     for token in tokens[:20]:

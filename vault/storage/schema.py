@@ -14,7 +14,7 @@ from vault.storage.tables import MODELS
 
 UPGRADES = Path(__file__).parent / "upgrades"
 HISTORY_TABLE = "schema_history"
-_UNFINISHED = "unfinished_transfer_"
+UNFINISHED = "unfinished_transfer_"
 """Begins the name of a step that no release knows, so that none opens a database that a transfer has not filled yet."""
 
 
@@ -55,7 +55,7 @@ def refuse_newer(engine: Engine) -> None:
         MisconfiguredError: names the step and says what to do.
     """
     unknown = [step.name for step in _runner(engine).status() if step.path is None]
-    if any(name.startswith(_UNFINISHED) for name in unknown):
+    if any(name.startswith(UNFINISHED) for name in unknown):
         raise _half_there(engine)
     if unknown:
         raise MisconfiguredError(
@@ -67,20 +67,20 @@ def refuse_newer(engine: Engine) -> None:
 def unfinished_transfer(engine: Engine) -> int | None:
     """How many entries of the access log the source had, of a transfer into here that has not ended; None without one."""
     with engine.read():
-        names = [step.name for step in _runner(engine).status() if step.name.startswith(_UNFINISHED)]
-    return int(names[0].removeprefix(_UNFINISHED)) if names else None
+        names = [step.name for step in _runner(engine).status() if step.name.startswith(UNFINISHED)]
+    return int(names[0].removeprefix(UNFINISHED)) if names else None
 
 
 def begin_transfer(engine: Engine, source_entries: int) -> None:
     """Mark the database as one that a transfer fills; inside of a transaction."""
-    _runner(engine).History.create(name=f"{_UNFINISHED}{source_entries}")
+    _runner(engine).History.create(name=f"{UNFINISHED}{source_entries}")
 
 
 def end_transfer(engine: Engine) -> None:
     """Take the mark away: the database holds a vault."""
     history = _runner(engine).History
     with engine.write():
-        history.delete().where(history.name.startswith(_UNFINISHED)).execute()
+        history.delete().where(history.name.startswith(UNFINISHED)).execute()
 
 
 def _half_there(engine: Engine) -> MisconfiguredError:

@@ -152,7 +152,7 @@ def test_a_process_at_work_is_named_and_a_dead_one_is_none(
 ) -> None:
     execute(vault, PROCESS.format(heartbeat=system_clock()))
     refused_for(run, tmp_path / "to.db", "worker", "process 4711 on db-host", "Stop it")
-    execute(vault, f"UPDATE process SET heartbeat_at = {system_clock() - 31_000_000}")
+    execute(vault, f"UPDATE process SET heartbeat_at = {system_clock() - 31_000_000}")  # noqa: S608
     assert run(f"sqlite:{tmp_path}/to.db").exit_code == 0
 
 
