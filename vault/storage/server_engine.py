@@ -128,7 +128,7 @@ class ServerEngine(ABC):
     @contextmanager
     def alone(self) -> Iterator[peewee.Database]:
         """Run the body while nobody else is in here; see :class:`vault.storage.engine.Engine`."""
-        with self.reserved():
+        with self.reserved(), self._session():
             is_one = self.changes_tables_in_transactions and not self.database.in_transaction()
             with self._transaction(self.database.begin) if is_one else nullcontext():
                 yield self.database
@@ -175,18 +175,18 @@ class ServerEngine(ABC):
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        """Have a connection while the body runs; inside another one of the same thread it is the same."""
-        if not self.database.is_closed():
-            yield
-            return
-        with self._waiting():
+        """Have a connection, inside another session the same; of two engines in a thread each knows its own errors."""
+        is_first = self.database.is_closed()
+        with self._waiting() if is_first else nullcontext():
             try:
-                self._connect()
+                if is_first:
+                    self._connect()
                 yield
             except peewee.PeeweeException as error:
                 raise self._answer(error) from error
             finally:
-                self.database.close()
+                if is_first:
+                    self.database.close()
 
     def _connect(self) -> None:
         try:
