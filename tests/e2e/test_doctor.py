@@ -466,6 +466,13 @@ class TestDatabase:
         assert report.problems == {"schema-newer"}
         assert "0099_from_the_future" in report.of("schema-newer")["sentence"]
 
+    def test_a_transfer_that_has_not_ended(self, config: Path, path: Path) -> None:
+        execute(path, "INSERT INTO schema_history VALUES (99, 'unfinished_transfer_3', '2030-01-01')")
+
+        report = doctor(config)
+
+        assert report.problems == {"transfer-unfinished"}
+
     def test_an_index_that_is_gone(self, config: Path, path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
             names = connection.execute(

@@ -11,13 +11,16 @@ from vault.bootstrap.serving import (
     shared_metrics,
     start_logs,
 )
+from vault.bootstrap.transferring import Watcher, is_same_database, transfer
 
 __all__ = [
     "Vault",
+    "Watcher",
     "application_loader",
     "assemble",
     "create_vault",
     "init_keyring",
+    "is_same_database",
     "keys_in_local_files",
     "listener_of",
     "only_server",
@@ -26,6 +29,7 @@ __all__ = [
     "scrub",
     "shared_metrics",
     "start_logs",
+    "transfer",
     "upgrade_database",
     "vault_exists",
 ]

@@ -127,7 +127,12 @@ def _existing(configuration: Configuration, metrics: Metrics | None = None) -> E
     if not configuration.has_database_server and not vault_exists(configuration):
         raise no_vault
     engine = open_database(configuration, metrics)
-    if configuration.has_database_server and not schema.holds_vault(engine):
+    try:
+        is_there = not configuration.has_database_server or schema.holds_vault(engine)
+    except BaseException:
+        engine.close()
+        raise
+    if not is_there:
         engine.close()
         raise no_vault
     return engine

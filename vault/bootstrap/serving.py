@@ -71,8 +71,8 @@ def only_server(configuration: Configuration) -> Iterator[None]:
         return
     path = configuration.database_path.with_name(configuration.database_path.name + ".server")
     refusal = (
-        f"Another strongroom server runs on {configuration.database_path}. Stop it first; if it was killed, its "
-        "last workers may still be finishing: try again in a few seconds."
+        f"Another strongroom server runs on {configuration.database_path}, or a transfer is under way there. Stop it "
+        "first; if it was killed, its last workers may still be finishing: try again in a few seconds."
     )
     with held(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), refusal):
         yield

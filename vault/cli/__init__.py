@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("vault.cli.keys", "Show, make, rotate and check keys."),
     "verify": ("vault.cli.verify", "Check every stored byte; exit 3 if something is wrong."),
     "doctor": ("vault.cli.doctor", "Look at everything around the vault; exit 3 if something needs mending."),
+    "transfer": (
+        "vault.cli.transfer",
+        "Copy a whole vault into another database; exit 3 if the copies differ.",
+    ),
     "database": ("vault.cli.database", "Look after the database."),
 }
 

@@ -107,6 +107,18 @@ class Engine(Protocol):
         """Run the body while nobody else is in here, for as long as it takes: upgrades, and making a vault."""
         ...
 
+    def reserved(self) -> AbstractContextManager[None]:
+        """Keep out others who would make, upgrade or fill a vault here, while the body commits as often as it likes."""
+        ...
+
+    def id_counter(self, table: str) -> int:
+        """The highest id that a table has ever given, as far as the engine keeps that in mind; else 0."""
+        ...
+
+    def set_id_counter(self, table: str, last: int) -> None:
+        """Let the ids that a table gives begin after this one, which is no less than any in it."""
+        ...
+
     def check_tables(self) -> None:
         """Find tables that would not keep what they are given.
 

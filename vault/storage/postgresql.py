@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,6 +168,18 @@ class PostgresqlEngine(ServerEngine):
     def check_tables(self) -> None:
         """Find nothing: text and bytea keep what they are given."""
 
+    def id_counter(self, table: str) -> int:
+        """The highest id that a table has given."""
+        with self.read() as database:
+            sequence = "pg_sequence_last_value(pg_get_serial_sequence(%s, 'id')::regclass)"
+            ((last,),) = database.execute_sql(f"SELECT {sequence}", [table]).fetchall()
+        return last or 0
+
+    def set_id_counter(self, table: str, last: int) -> None:
+        """Let ids begin after this one."""
+        with self.write() as database:
+            database.execute_sql("SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", [table, last])
+
     def in_one(self, steps: Callable[[], Sequence[Step]]) -> bool:
         """Commit several INSERTs as one statement: one round trip instead of one for each and two more."""
         if self.database.in_transaction():
@@ -194,10 +207,10 @@ class PostgresqlEngine(ServerEngine):
 
     @contextmanager
     def _session_of_one(self, told: Sequence[Told]) -> Iterator[Callable[[], None]]:
-        marks = [self._now(), 0.0]
+        marks = [time.perf_counter(), 0.0]
         with self._session():
-            marks[1] = self._now()
-            yield lambda: self._note(marks[1] - marks[0], self._now() - marks[1], told)
+            marks[1] = time.perf_counter()
+            yield lambda: self._note(marks[1] - marks[0], time.perf_counter() - marks[1], told)
 
     def _in_one_text(self, statements: tuple[str, ...]) -> str:
         text = self._texts.get(statements)

@@ -14,6 +14,8 @@ from vault.storage.tables import MODELS
 
 UPGRADES = Path(__file__).parent / "upgrades"
 HISTORY_TABLE = "schema_history"
+UNFINISHED = "unfinished_transfer_"
+"""Begins the name of a step that no release knows, so that none opens a database that a transfer has not filled yet."""
 
 
 def upgrade(engine: Engine) -> list[str]:
@@ -37,6 +39,12 @@ def pending(engine: Engine) -> list[str]:
     """
     with engine.read():
         refuse_newer(engine)
+        return steps_missing(engine)
+
+
+def steps_missing(engine: Engine) -> list[str]:
+    """Name the steps of this release that have not run, whatever else the database has seen."""
+    with engine.read():
         return [step.name for step in _runner(engine).status() if not step.applied]
 
 
@@ -47,6 +55,8 @@ def refuse_newer(engine: Engine) -> None:
         MisconfiguredError: names the step and says what to do.
     """
     unknown = [step.name for step in _runner(engine).status() if step.path is None]
+    if any(name.startswith(UNFINISHED) for name in unknown):
+        raise _half_there(engine)
     if unknown:
         raise MisconfiguredError(
             f"The database {engine.place} was upgraded by a newer release of strongroom (step {unknown[-1]}). "
@@ -54,12 +64,44 @@ def refuse_newer(engine: Engine) -> None:
         )
 
 
+def unfinished_transfer(engine: Engine) -> int | None:
+    """How many entries of the access log the source had, of a transfer into here that has not ended; None without one."""
+    with engine.read():
+        names = [step.name for step in _runner(engine).status() if step.name.startswith(UNFINISHED)]
+    return int(names[0].removeprefix(UNFINISHED)) if names else None
+
+
+def begin_transfer(engine: Engine, source_entries: int) -> None:
+    """Mark the database as one that a transfer fills; inside of a transaction."""
+    _runner(engine).History.create(name=f"{UNFINISHED}{source_entries}")
+
+
+def end_transfer(engine: Engine) -> None:
+    """Take the mark away: the database holds a vault."""
+    history = _runner(engine).History
+    with engine.write():
+        history.delete().where(history.name.startswith(UNFINISHED)).execute()
+
+
+def _half_there(engine: Engine) -> MisconfiguredError:
+    return MisconfiguredError(
+        f"{engine.place} is filled by a transfer that has not ended. Run the same `strongroom transfer` again, which goes "
+        "on where it was; or empty the database."
+    )
+
+
 def holds_vault(engine: Engine) -> bool:
-    """Whether a database holds a vault that was made to its end: the last thing that making one commits is its keys."""
+    """Whether a database holds a vault that was made to its end: the last thing that making one commits is its keys.
+
+    Raises:
+        MisconfiguredError: a transfer into it has not ended.
+    """
     table = rows.KeyringRow.TABLE
     with engine.read() as database:
         if table not in database.get_tables():
             return False
+        if unfinished_transfer(engine) is not None:
+            raise _half_there(engine)
         return database.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608  # our own name
 
 

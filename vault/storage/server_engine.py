@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import peewee
@@ -129,19 +128,22 @@ class ServerEngine(ABC):
     @contextmanager
     def alone(self) -> Iterator[peewee.Database]:
         """Run the body while nobody else is in here; see :class:`vault.storage.engine.Engine`."""
+        with self.reserved(), self._session():
+            is_one = self.changes_tables_in_transactions and not self.database.in_transaction()
+            with self._transaction(self.database.begin) if is_one else nullcontext():
+                yield self.database
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keep others out; see :class:`vault.storage.engine.Engine`."""
         if getattr(self._alone, "is_held", False):
-            yield self.database
+            yield
             return
         with self._session(), self._unhurried():
             self._lock_out_others()
             self._alone.is_held = True
             try:
-                with (
-                    self._transaction(self.database.begin)
-                    if self.changes_tables_in_transactions
-                    else nullcontext()
-                ):
-                    yield self.database
+                yield
             finally:
                 self._alone.is_held = False
                 self._let_others_in()
@@ -173,18 +175,18 @@ class ServerEngine(ABC):
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        """Have a connection while the body runs; inside another one of the same thread it is the same."""
-        if not self.database.is_closed():
-            yield
-            return
-        with self._waiting():
+        """Have a connection, inside another session the same; of two engines in a thread each knows its own errors."""
+        is_first = self.database.is_closed()
+        with self._waiting() if is_first else nullcontext():
             try:
-                self._connect()
+                if is_first:
+                    self._connect()
                 yield
             except peewee.PeeweeException as error:
                 raise self._answer(error) from error
             finally:
-                self.database.close()
+                if is_first:
+                    self.database.close()
 
     def _connect(self) -> None:
         try:
@@ -253,7 +255,7 @@ class ServerEngine(ABC):
                 yield
             finally:
                 if not self.database.is_closed():
-                    with contextlib.suppress(peewee.PeeweeException):
+                    with suppress(peewee.PeeweeException):
                         self.database.set_hurried(is_hurried=True)
 
     def _lock_out_others(self) -> None:
@@ -261,14 +263,14 @@ class ServerEngine(ABC):
         while not self._try_lock():
             if time.monotonic() > deadline:
                 raise MisconfiguredError(
-                    f"Somebody else upgrades or makes the vault in {self.place} for more than {_LOCK_SECONDS:.0f} seconds "
+                    f"Somebody else upgrades, makes or transfers the vault in {self.place} for more than {_LOCK_SECONDS:.0f} seconds "
                     "now. Wait for them, or end their session on the server."
                 )
             time.sleep(_POLL_SECONDS)
 
     def _let_others_in(self) -> None:
         if not self.database.is_closed():
-            with contextlib.suppress(peewee.PeeweeException):
+            with suppress(peewee.PeeweeException):
                 self._unlock()
 
     def _answer(self, error: BaseException) -> UnavailableError | IntegrityError:
@@ -287,10 +289,6 @@ class ServerEngine(ABC):
         if not self.database.is_closed() and self.database.line.is_cut:
             return Failure(Kind.LOST, TOO_SLOW.reason, TOO_SLOW.sentence)
         return self.failure_of(error)
-
-    @staticmethod
-    def _now() -> float:
-        return time.perf_counter()
 
     def _count_failure(self, reason: str) -> None:
         if self._metrics is not None:
@@ -314,6 +312,14 @@ class ServerEngine(ABC):
     @abstractmethod
     def check_tables(self) -> None:
         """Raise MisconfiguredError if a table would not keep what it is given."""
+
+    @abstractmethod
+    def id_counter(self, table: str) -> int:
+        """The highest id that a table has given."""
+
+    @abstractmethod
+    def set_id_counter(self, table: str, last: int) -> None:
+        """Let the ids that a table gives begin after this one."""
 
     @abstractmethod
     def failure_of(self, error: BaseException) -> Failure:

@@ -182,6 +182,25 @@ class SqliteEngine:
         """Run the body in one transaction, with the writer's turn."""
         return self.write()
 
+    def reserved(self) -> AbstractContextManager[None]:
+        """Hold nothing: one server, or one transfer, at a time holds the lock file beside the database."""
+        return contextlib.nullcontext()
+
+    def id_counter(self, table: str) -> int:
+        """The highest id that a table has given; 0 for one that uses ids again."""
+        with self.read() as database:
+            found = database.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
+        return int(found[0]) if found else 0
+
+    def set_id_counter(self, table: str, last: int) -> None:
+        """Let ids begin after this one."""
+        with self.write() as database:
+            if "AUTOINCREMENT" in str(
+                database.execute_sql("SELECT sql FROM sqlite_master WHERE name = ?", [table]).fetchone()
+            ):
+                database.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+                database.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+
     def check_tables(self) -> None:
         """Find nothing: SQLite keeps what it is given."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from vault.cli.doctor.findings import Code, Finding, Patient, fine
 from vault.core.errors import VaultError
 from vault.storage.diagnosis import QUICK_CHECK_SECONDS, Diagnosis
+from vault.storage.schema import UNFINISHED
 
 CHECK = "database"
 SCHEMA = "schema"
@@ -79,6 +80,15 @@ def check(patient: Patient, diagnosis: Diagnosis) -> list[Finding]:
 def check_schema(patient: Patient, diagnosis: Diagnosis) -> list[Finding]:
     """Compare tables and indexes with those that this release counts on."""
     unknown = diagnosis.upgrades_unknown()
+    if any(name.startswith(UNFINISHED) for name in unknown):
+        return [
+            Finding(
+                SCHEMA,
+                Code.TRANSFER_UNFINISHED,
+                "A transfer into this database has not ended, and no server opens it before.",
+                "run the same strongroom transfer again; or empty the database",
+            )
+        ]
     if unknown:
         return [
             Finding(

@@ -44,6 +44,7 @@ class Code(enum.StrEnum):
     WRITE_AHEAD_LOG_LARGE = "write-ahead-log-large"
     SCHEMA_BEHIND = "schema-behind"
     SCHEMA_NEWER = "schema-newer"
+    TRANSFER_UNFINISHED = "transfer-unfinished"
     INDEX_MISSING = "index-missing"
     PROVIDER_MISCONFIGURED = "provider-misconfigured"
     PROVIDER_NOT_READY = "provider-not-ready"
@@ -104,6 +105,7 @@ LEVELS: dict[Code, Level] = {
             Code.DATABASE_DAMAGED,
             Code.SCHEMA_BEHIND,
             Code.SCHEMA_NEWER,
+            Code.TRANSFER_UNFINISHED,
             Code.INDEX_MISSING,
             Code.PROVIDER_MISCONFIGURED,
             Code.PROVIDER_NOT_READY,
