@@ -7,7 +7,6 @@ Tests are no packages, so this comes to them as fixtures; for the types of what 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -27,7 +26,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.servers.database_homes import DatabaseHome, ServerHome, choose, chosen_home, variables
+from tests.servers.database_homes import DatabaseHome, ServerHome, choose, chosen_home, variables_for
 from tests.servers.databases import ENGINES, mariadb, postgresql, server_of
 from tests.servers.key_homes import HOMES
 
@@ -343,19 +342,7 @@ def own_environment(
         arguments: of the command: where its vault is decides on its database.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
-    data = _data_folder(arguments)
-    database = {} if data is None else variables(chosen_home().section(data))
-    return kept | _key_home | database | {"PYTHONWARNINGS": "default"} | dict(extra or {})
-
-
-def _data_folder(arguments: Sequence[str | Path]) -> Path | None:
-    """The data folder that a command works on; that of a configuration file is ``data`` beside it."""
-    for option, value in itertools.pairwise(arguments):
-        if option == "--data":
-            return Path(value)
-        if option == "--config":
-            return Path(value).parent / "data"
-    return None
+    return kept | _key_home | variables_for(arguments) | {"PYTHONWARNINGS": "default"} | dict(extra or {})
 
 
 def find_free_port() -> int:

@@ -21,6 +21,7 @@ import pytest
 
 from tests import waiting
 from tests.old_databases import UNDO_0003
+from tests.servers.database_homes import variables_for
 from tests.two_keyrings import CALLER
 from vault import bootstrap
 from vault.api import key_models
@@ -80,7 +81,7 @@ def admin_worker(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "vault.cli", "worker", "--admin", *map(str, arguments)],
-            env=kept | QUICK,
+            env=kept | variables_for(arguments) | QUICK,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -276,7 +277,9 @@ def test_collections_and_their_keyrings(site: Callable[..., Site]) -> None:
     assert api.put("/v1/collections/pets", definition).gives(201)["keyring"] == "default"
 
 
-def test_a_stopped_process_stands_in_the_way_until_it_counts_as_dead(site: Callable[..., Site]) -> None:
+def test_a_stopped_process_stands_in_the_way_until_it_counts_as_dead(
+    site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And when it wakes up with the old keys in its memory, nothing that it writes is lost."""
     here = site(admin=True, workers=1)
     server, api = here.server, here.api
@@ -285,6 +288,8 @@ def test_a_stopped_process_stands_in_the_way_until_it_counts_as_dead(site: Calla
     until(lambda: server.rows("SELECT 1 FROM process WHERE administers = 1"), "the worker is at work")
     os.kill(pid, signal.SIGSTOP)
     try:
+        for name, value in variables_for(("--config", here.config)).items():
+            monkeypatch.setenv(name, value)
         vault = bootstrap.open_vault(load_configuration(here.config, None))
         asked = vault.services.key_requests.rotate(CALLER, "default")
         waits = until(
@@ -327,6 +332,7 @@ def test_a_stopped_process_stands_in_the_way_until_it_counts_as_dead(site: Calla
     assert here.on_host("verify").returncode == 0
 
 
+@pytest.mark.sqlite_only
 def test_an_old_database_is_upgraded_with_its_data(
     start_server: Callable[..., Server], strongroom: Run
 ) -> None:

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ import pytest
 
 from tests import waiting
 from tests.faults.away_provider import AwayProvider
+from tests.servers.database_homes import chosen_home, variables_for
 
 if TYPE_CHECKING:
     from conftest import Api, Server
@@ -102,7 +101,7 @@ class Process:
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "vault.cli", "worker", *arguments],
-                env=kept | QUICK | environment,
+                env=kept | variables_for(arguments) | QUICK | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -354,8 +353,7 @@ def test_a_tampered_row_is_left_reported_and_no_obstacle(
     server = start_server(environment=QUICK)
     expires_at = soon(3)
     paths = [server.api.create({"n": n}, expires_at=expires_at) for n in range(4)]
-    with closing(sqlite3.connect(server.database)) as connection, connection:
-        connection.execute("UPDATE record SET generation = 7 WHERE token = ?", (token_of(paths[1]),))
+    server.tamper("UPDATE record SET generation = 7 WHERE token = ?", (token_of(paths[1]),))
 
     until(lambda: server.rows(ERASED) == [(3,)], "the others are erased")
 
@@ -379,19 +377,20 @@ def test_idempotency_keys_and_dead_processes_are_forgotten(new_vault: Any, stron
     data, _ = new_vault()
     now = time.time_ns() // 1000
     day = 24 * 3600 * 1_000_000
-    with closing(sqlite3.connect(data / "strongroom.db")) as connection, connection:
-        for n, expires_at in enumerate((now - 1, now - 1, now + day)):
-            connection.execute(
-                "INSERT INTO idempotency_key (tenant, request_hash, position, status, collection, expires_at) "
-                "VALUES ('default', ?, 0, 201, 'users', ?)",
-                (bytes([n]) * 32, expires_at),
-            )
-        for n, heartbeat_at in enumerate((now - 2 * day, now - day // 2)):
-            connection.execute(
-                "INSERT INTO process (boot_id, host, pid, role, release, started_at, heartbeat_at) "
-                "VALUES (?, 'elsewhere', 1, 'server', '0.1.0', ?, ?)",
-                (bytes([n]) * 16, heartbeat_at, heartbeat_at),
-            )
+    for n, expires_at in enumerate((now - 1, now - 1, now + day)):
+        chosen_home().run(
+            data,
+            "INSERT INTO idempotency_key (tenant, request_hash, position, status, collection, expires_at) "
+            "VALUES ('default', ?, 0, 201, 'users', ?)",
+            (bytes([n]) * 32, expires_at),
+        )
+    for n, heartbeat_at in enumerate((now - 2 * day, now - day // 2)):
+        chosen_home().run(
+            data,
+            'INSERT INTO process (boot_id, host, pid, role, "release", started_at, heartbeat_at) '
+            "VALUES (?, 'elsewhere', 1, 'server', '0.1.0', ?, ?)",
+            (bytes([n]) * 16, heartbeat_at, heartbeat_at),
+        )
 
     done = strongroom("worker", "--once", "--data", data)
 
@@ -399,9 +398,8 @@ def test_idempotency_keys_and_dead_processes_are_forgotten(new_vault: Any, stron
         "expire: 0 rows done\nforget-idempotency-keys: 2 rows done\nforget-processes: 1 rows done\n"
         "activate-key-versions: 0 rows done\n"
     )
-    with closing(sqlite3.connect(data / "strongroom.db")) as connection:
-        assert connection.execute("SELECT expires_at FROM idempotency_key").fetchall() == [(now + day,)]
-        assert connection.execute("SELECT heartbeat_at FROM process").fetchall() == [(now - day // 2,)]
+    assert chosen_home().run(data, "SELECT expires_at FROM idempotency_key") == [(now + day,)]
+    assert chosen_home().run(data, "SELECT heartbeat_at FROM process") == [(now - day // 2,)]
 
 
 def test_without_its_keys_it_waits_and_says_so(

@@ -5,6 +5,7 @@ A vault is known by its data folder. On a server each has a database of its own 
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -128,6 +129,22 @@ def choose(home: DatabaseHome) -> Iterator[None]:
         yield
     finally:
         _chosen.remove(home)
+
+
+def variables_for(arguments: Sequence[str | Path]) -> dict[str, str]:
+    """What a command with these arguments needs in its environment to find the database of its vault."""
+    data = _data_folder(arguments)
+    return {} if data is None else variables(chosen_home().section(data))
+
+
+def _data_folder(arguments: Sequence[str | Path]) -> Path | None:
+    """The data folder that a command works on; that of a configuration file is ``data`` beside it."""
+    for option, value in itertools.pairwise(arguments):
+        if option == "--data":
+            return Path(value)
+        if option == "--config":
+            return Path(value).parent / "data"
+    return None
 
 
 def section_of(address: ServerAddress, secret: Path) -> dict[str, Any]:

@@ -75,7 +75,12 @@ class Mariadb:
 
     def administrator(self, database: str | None = None) -> Any:
         return pymysql.connect(
-            unix_socket=str(self.socket), user="root", database=database, charset="utf8mb4", autocommit=True
+            unix_socket=str(self.socket),
+            user="root",
+            database=database,
+            charset="utf8mb4",
+            autocommit=True,
+            sql_mode="STRICT_ALL_TABLES,ANSI_QUOTES",  # names quoted as everywhere else
         )
 
     def new_database(self, **options: Any) -> ServerAddress:
