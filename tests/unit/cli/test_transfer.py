@@ -214,6 +214,7 @@ def half(run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyP
     return tmp_path / "to.db"
 
 
+@pytest.mark.usefixtures("kept_hooks")
 def test_a_half_filled_target_is_refused_and_goes_on(run: Callable[..., Result], half: Path) -> None:
     file = half.with_name("half.toml")
     file.write_text(f'[database]\nurl = "sqlite:{half}"\n')
