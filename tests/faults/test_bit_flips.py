@@ -157,8 +157,16 @@ def complaint_about(change: Change, findings: list[Finding]) -> str | None:
 @functools.cache
 def ready_mapper(row_type: type[Row]) -> Any:
     mapper: Any = RowMapper(row_type)
-    statement = mapper.select(order_by=mapper.table.id)
-    mapper.select = lambda **_: statement
+    statements: dict[int, Any] = {}
+    select = mapper.select
+
+    def select_once(*conditions: Any, **options: Any) -> Any:
+        # The first page has no condition, all others the same one.
+        if len(conditions) not in statements:
+            statements[len(conditions)] = select(*conditions, **options)
+        return statements[len(conditions)]
+
+    mapper.select = select_once
     return mapper
 
 

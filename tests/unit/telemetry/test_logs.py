@@ -172,6 +172,8 @@ def test_lines_of_several_threads_do_not_mix(written: Written) -> None:
 def test_a_python_warning_is_a_line_without_its_words(written: Written) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        # Whoever captured them within an earlier test still does so by its own account, but no longer in fact.
+        logging.captureWarnings(capture=False)
         logging.captureWarnings(capture=True)
         warnings.warn("about ada@example.org", UserWarning, stacklevel=1)
     (line,) = written()

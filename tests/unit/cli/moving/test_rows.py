@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,6 +30,14 @@ def test_a_broken_row_takes_its_lines_with_it_and_no_other() -> None:
         (1, 1, ["1", "ok"]), (2, 3, Broken("quotes")), (4, 4, ["4", "ok"]), (5, 5, Broken("quotes")),
         (6, 6, ["6", "ok"]),
     ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def limit_of_the_process() -> Iterator[None]:
+    """Leave the process's own limit of a cell as it was."""
+    limit = csv.field_size_limit()
+    yield
+    csv.field_size_limit(limit)
 
 
 def test_a_quote_that_does_not_end_is_refused_where_it_began() -> None:
