@@ -7,7 +7,8 @@ import itertools
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class Mariadb:
 
     scheme = "mariadb"
 
-    def __init__(self, programs: tuple[str, str], folder: Path, port: int) -> None:
+    def __init__(
+        self, programs: tuple[str, str], folder: Path, port: int, options: Sequence[str] = ()
+    ) -> None:
         server, install = programs
         self.folder = folder
         self.port = port
@@ -60,6 +63,7 @@ class Mariadb:
                 "--default-time-zone=+07:00",
                 "--innodb-flush-log-at-trx-commit=2",  # nothing of it outlives the machine
                 "--max-connections=300",
+                *options,
             ],
             folder / "log",
             self._is_ready,
@@ -122,14 +126,19 @@ class Mariadb:
 
 
 @contextlib.contextmanager
-def running_mariadb(free_port: Callable[[], int], missing: Callable[[str], None]) -> Iterator[Mariadb]:
-    """A server of one's own."""
+def running_mariadb(
+    free_port: Callable[[], int],
+    missing: Callable[[str], None],
+    *options: str,
+    folder: Path | None = None,
+) -> Iterator[Mariadb]:
+    """A server of one's own, with further options; in a folder that its user may write to, or a new one."""
     programs = find_mariadb()
     if programs is None:
         missing("MariaDB (Debian: apt-get install mariadb-server-core mariadb-client-core)")
     assert programs is not None
-    with own_folder("mariadb") as folder:
-        server = Mariadb(programs, folder, free_port())
+    with nullcontext(folder) if folder else own_folder("mariadb") as home:
+        server = Mariadb(programs, home, free_port(), options)
         try:
             yield server
         finally:

@@ -7,7 +7,8 @@ import itertools
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ class Postgresql:
 
     scheme = "postgresql"
 
-    def __init__(self, programs: Path, folder: Path, port: int) -> None:
+    def __init__(
+        self, programs: Path, folder: Path, port: int, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder = folder
         self.port = port
         secret = folder / "secret"
@@ -66,6 +69,7 @@ class Postgresql:
             "fsync": "off",  # nothing of it outlives the machine; a killed server loses nothing by this
             "max_connections": 300,
             "shared_buffers": "32MB",
+            **(options or {}),
         }
         self.server = ServerProcess(
             [
@@ -122,14 +126,20 @@ class Postgresql:
 
 
 @contextlib.contextmanager
-def running_postgresql(free_port: Callable[[], int], missing: Callable[[str], None]) -> Iterator[Postgresql]:
-    """A server of one's own."""
+def running_postgresql(
+    free_port: Callable[[], int],
+    missing: Callable[[str], None],
+    *,
+    folder: Path | None = None,
+    **options: Any,
+) -> Iterator[Postgresql]:
+    """A server of one's own, with further settings; in a folder that its user may write to, or a new one."""
     programs = find_postgresql()
     if programs is None:
         missing("PostgreSQL (Debian: apt-get install postgresql)")
     assert programs is not None
-    with own_folder("postgresql") as folder:
-        server = Postgresql(programs, folder, free_port())
+    with nullcontext(folder) if folder else own_folder("postgresql") as home:
+        server = Postgresql(programs, home, free_port(), options)
         try:
             yield server
         finally:

@@ -50,7 +50,7 @@ class Standby:
             "listen_addresses": _HOST,
             "unix_socket_directories": folder,
             "fsync": "off",
-            "max_connections": 300,  # of a standby: no fewer than of its primary
+            "max_connections": 300,  # no fewer than the primary has, or it refuses to follow
         }
         self.server = ServerProcess(
             [programs / "postgres", "-D", folder / "data",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -84,3 +85,16 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
     for each in reversed(chain):
         yield from (part for part in each.args if isinstance(part, BaseException))
         yield each
+
+
+_OTHER_NAME = "The server's certificate is for another name than [database] url has"
+_CERTIFICATES = {10: "The server's certificate has expired; renew it", 62: _OTHER_NAME, 64: _OTHER_NAME}
+"""What OpenSSL finds wrong with one (X509_V_ERR_...); anything else: nobody vouches for it."""
+
+
+def tls_refusal(error: ssl.SSLError) -> str:
+    """What Python's TLS holds against a server; it ends without a full stop."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"There is no TLS that both sides speak ({error.reason})"
+    otherwise = "The server's certificate is not vouched for; set [database] ca"
+    return f"{_CERTIFICATES.get(error.verify_code, otherwise)} ({error.verify_message.rstrip('.')})"

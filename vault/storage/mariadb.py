@@ -29,6 +29,7 @@ from vault.storage.failures import (
     Kind,
     ServerAwayError,
     causes_of,
+    tls_refusal,
 )
 from vault.storage.fields import KEY_BYTES, NAME_CHARACTERS
 from vault.storage.server_engine import ServerEngine
@@ -84,7 +85,7 @@ _REFUSALS = {
     1130: "The server takes no connections from this machine",
     1251: "The server asks for a way of logging in that the driver does not have",
     1698: "The user may not log in with a password",
-    2026: "The server's certificate is not vouched for, or it does not speak TLS; see [database] ca",
+    2026: "The server does not speak TLS; switch it on there (when it is needed: docs/operations/databases.md)",
 }
 
 
@@ -264,8 +265,10 @@ class MariadbEngine(ServerEngine):
 
     def _not_connected(self, error: BaseException) -> MisconfiguredError | UnavailableError:
         number = _number_of(error)
-        if any(isinstance(each, ssl.SSLError) for each in causes_of(error)):
-            number = 2026
+        refused = next((each for each in causes_of(error) if isinstance(each, ssl.SSLError)), None)
+        # One that goes away in the middle of the handshake may be back soon.
+        if refused is not None and not isinstance(refused, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return MisconfiguredError(f"{self.place} cannot be opened. {tls_refusal(refused)}.")
         if number in _REFUSALS:
             return MisconfiguredError(f"{self.place} cannot be opened. {_REFUSALS[number]} (error {number}).")
         failure = self.failure_of(error)

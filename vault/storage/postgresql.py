@@ -61,9 +61,16 @@ _REFUSALS = (
     ("password authentication failed", "The password or the user is wrong"),
     ("no password supplied", "The server asks for a password; set [database] password"),
     ("no pg_hba.conf entry", "The server's pg_hba.conf has no line for this user, database and machine"),
-    ("certificate verify failed", "The server's certificate is not vouched for; set [database] ca"),
+    # The library does not say which.
+    (
+        "certificate verify failed",
+        "The server's certificate is not vouched for, or has expired; set [database] ca, or renew it",
+    ),
     ("does not match host name", "The server's certificate is for another name than [database] url has"),
-    ("does not support SSL", "The server does not speak TLS, and [database] insecure_plain is not set"),
+    (
+        "does not support SSL",
+        "The server does not speak TLS; switch it on there (when it is needed: docs/operations/databases.md)",
+    ),
     ("root certificate file", "The file of [database] ca cannot be read"),
     (
         "does not exist",
