@@ -58,7 +58,10 @@ _FAILURES = {
     "42703": WRONG_TABLES,  # undefined_column
 }
 _REFUSALS = (
-    ("password authentication failed", "The password or the user is wrong"),
+    (
+        "password authentication failed",
+        "The password or the user is wrong; see [database] password and url",
+    ),
     ("no password supplied", "The server asks for a password; set [database] password"),
     ("no pg_hba.conf entry", "The server's pg_hba.conf has no line for this user, database and machine"),
     # The library does not say which.
