@@ -85,7 +85,7 @@ _REFUSALS = {
     1130: "The server takes no connections from this machine",
     1251: "The server asks for a way of logging in that the driver does not have",
     1698: "The user may not log in with a password",
-    2026: "The server does not speak TLS; switch it on there (when it is needed: docs/operations/databases.md)",
+    2026: "The server does not speak TLS; switch it on there, or see [database] ca and insecure_plain",
 }
 
 

@@ -72,7 +72,7 @@ _REFUSALS = (
     ("does not match host name", "The server's certificate is for another name than [database] url has"),
     (
         "does not support SSL",
-        "The server does not speak TLS; switch it on there (when it is needed: docs/operations/databases.md)",
+        "The server does not speak TLS; switch it on there, or see [database] ca and insecure_plain",
     ),
     ("root certificate file", "The file of [database] ca cannot be read"),
     (
