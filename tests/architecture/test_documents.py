@@ -141,6 +141,7 @@ STATUS = {
     "UnavailableError": 503,
     "TransactionLostError": 503,
     "ServerAwayError": 503,
+    "ServerRefusalError": 503,
     "IntegrityError": 500,
     "MisconfiguredError": 500,
 }

@@ -82,13 +82,19 @@ def test_a_first_host_that_does_not_answer_is_passed_over(
     pair: Pair,
     start: Callable[[ServedVault], Server],
     free_port: Callable[[], int],
+    strongroom: Run,
     tmp_path: Path,
     first: str,
 ) -> None:
     # Connections to a socket that listens are taken by the system; nobody there ever says a word.
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         port = free_port() if first == "dead" else silent.getsockname()[1]
-        server = start(pair.reached(tmp_path, port, pair.primary.port))
+        vault = pair.reached(tmp_path, port, pair.primary.port)
+        # Others have made the first one's worthless.
+        new = tmp_path / "credential"
+        done = strongroom("init", "--new-credential", "--credential-file", new, "--config", vault.config)
+        assert done.returncode == 0, done.stderr
+        server = start(replace(vault, credential=new.read_text().strip()))
         works(server)
         assert server.stop() == 0
 

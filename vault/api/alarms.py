@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vault.core.errors import IntegrityError, VaultError
+from vault.core.errors import IntegrityError, UnavailableError, VaultError
 from vault.telemetry.logs import event_logger
 from vault.telemetry.traces import places_of
 
@@ -14,4 +14,5 @@ def report(error: VaultError) -> None:
     if isinstance(error, IntegrityError):
         log.critical("integrity-alarm", finding=error.finding, where=error.where, places=places_of(error))
     else:
-        log.error("request-failed", code=error.code, places=places_of(error))
+        reason = error.reason if isinstance(error, UnavailableError) else None
+        log.error("request-failed", code=error.code, reason=reason, places=places_of(error))

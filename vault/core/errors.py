@@ -246,10 +246,14 @@ class UnavailableError(VaultError):
         detail: one sentence for the caller.
         code: ``keys-unavailable``, ``store-unavailable``, ``audit-unavailable`` or ``outcome-unknown``.
         retry_after_seconds: a whole number of seconds, at least 1.
+
+    Attributes:
+        reason: a fixed word for the log, if it is known why.
     """
 
     code = "unavailable"
     title = "Not available just now"
+    reason: str | None = None
 
     def __init__(self, detail: str, *, code: str = "unavailable", retry_after_seconds: int = 1) -> None:
         super().__init__(detail)

@@ -75,6 +75,23 @@ class ServerAwayError(UnavailableError):
         return self._sentence
 
 
+class ServerRefusalError(UnavailableError):
+    """The server does not carry something out, and would not at the next try. Who works on the host hears where it is.
+
+    Args:
+        failure: why.
+        place: where.
+    """
+
+    def __init__(self, failure: Failure, place: str) -> None:
+        super().__init__(f"{failure.sentence}; nothing was written.", code="store-unavailable")
+        self.reason = failure.reason
+        self._place = place
+
+    def __str__(self) -> str:
+        return f"{self._place}: {self.detail}"
+
+
 def causes_of(error: BaseException) -> Iterator[BaseException]:
     """An error, what the driver raised for it, and what came before: the first thing that went wrong comes first."""
     chain: list[BaseException] = []

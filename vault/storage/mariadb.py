@@ -43,7 +43,6 @@ _OLDEST = {"MariaDB": (10, 5), "MySQL": (8, 0)}
 _SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
 """Without it the server cuts what is too long, and says nothing."""
 _COLLATIONS = {"MariaDB": "utf8mb4_nopad_bin", "MySQL": "utf8mb4_0900_bin"}
-
 _FAILURES = {
     1213: CONFLICT,  # deadlock; on Galera also: another node wrote the row
     1467: CONFLICT,  # a deadlock around AUTO_INCREMENT
@@ -79,13 +78,14 @@ _FAILURES = {
     1406: TOO_LONG,
 }
 _REFUSALS = {
-    1044: "The user may not use this database",
-    1045: "The password or the user is wrong, or the user may not come from this machine",
+    # Who has no right to a database does not hear whether it is there.
+    1044: "There is no such database, or the user may not use it; docs/operations/databases.md shows how to make both",
+    1045: "The password or the user is wrong, or the user may not come from this machine; see [database] password and url",
     1049: "There is no such database; docs/operations/databases.md shows how to make it",
     1130: "The server takes no connections from this machine",
     1251: "The server asks for a way of logging in that the driver does not have",
     1698: "The user may not log in with a password",
-    2026: "The server does not speak TLS; switch it on there (when it is needed: docs/operations/databases.md)",
+    2026: "The server does not speak TLS; switch it on there, or see [database] ca and insecure_plain",
 }
 
 
@@ -319,6 +319,8 @@ def _limits(flavour: str, seconds: float) -> str:
 def _settings(flavour: str, seconds: float) -> str:
     settings = [
         f"SESSION sql_mode='{_SQL_MODE}'",
+        # The driver does not see what init_connect of the server has set: an entry that is not committed would be lost.
+        "SESSION autocommit=1",
         "SESSION time_zone='+00:00'",
         "SESSION default_storage_engine=InnoDB",
         "SESSION " + _limits(flavour, seconds).replace(", ", ", SESSION "),

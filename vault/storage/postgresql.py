@@ -58,7 +58,10 @@ _FAILURES = {
     "42703": WRONG_TABLES,  # undefined_column
 }
 _REFUSALS = (
-    ("password authentication failed", "The password or the user is wrong"),
+    (
+        "password authentication failed",
+        "The password or the user is wrong; see [database] password and url",
+    ),
     ("no password supplied", "The server asks for a password; set [database] password"),
     ("no pg_hba.conf entry", "The server's pg_hba.conf has no line for this user, database and machine"),
     # The library does not say which.
@@ -69,7 +72,7 @@ _REFUSALS = (
     ("does not match host name", "The server's certificate is for another name than [database] url has"),
     (
         "does not support SSL",
-        "The server does not speak TLS; switch it on there (when it is needed: docs/operations/databases.md)",
+        "The server does not speak TLS; switch it on there, or see [database] ca and insecure_plain",
     ),
     ("root certificate file", "The file of [database] ca cannot be read"),
     (

@@ -16,7 +16,7 @@ from playhouse.pool import MaxConnectionsExceeded
 from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableError
 from vault.storage.address import ServerAddress
 from vault.storage.engine import Step, Told, TransactionLostError
-from vault.storage.failures import LOST, TOO_SLOW, Failure, Kind
+from vault.storage.failures import LOST, TOO_SLOW, Failure, Kind, ServerRefusalError
 from vault.storage.server_pool import ServerPool
 from vault.storage.settling import settle
 from vault.telemetry.metrics import Metrics
@@ -280,7 +280,7 @@ class ServerEngine(ABC):
             self.database.drop()
         if failure.kind is not Kind.LATER:
             return self._lost(failure.sentence)
-        return UnavailableError(f"{failure.sentence}; nothing was written.", code="store-unavailable")
+        return ServerRefusalError(failure, self.place)
 
     def _lost(self, sentence: str) -> TransactionLostError:
         return TransactionLostError(f"{sentence}; nothing was written.", code="store-unavailable")

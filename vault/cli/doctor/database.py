@@ -18,12 +18,14 @@ _MEBIBYTE = 1 << 20
 
 
 def unreadable(patient: Patient, error: VaultError) -> Finding:
-    """Say that the file cannot even be looked at."""
+    """Say that the database cannot even be looked at."""
     code = Code.DATABASE_DAMAGED if error.code == "integrity" else Code.DATABASE_UNREADABLE
+    place = patient.configuration.database_place
     return Finding(
         CHECK,
         code,
-        f"{patient.configuration.database_place}: {error}",
+        # Of a server, most sentences name the place by themselves.
+        str(error) if str(place) in str(error) else f"{place}: {error}",
         _mend_damage(patient) if code is Code.DATABASE_DAMAGED else None,
     )
 
