@@ -109,7 +109,9 @@ class ServerHome:
         """Do nothing: the tests' servers never wait."""
 
     def forget(self, data: Path) -> None:
-        self.server.execute(f"DROP DATABASE {self._addresses.pop(data.resolve()).database}")
+        address = self._addresses.pop(data.resolve(), None)
+        if address is not None:
+            self.server.drop_database(address)
 
 
 _chosen: list[DatabaseHome] = [SqliteHome()]

@@ -35,7 +35,7 @@ class Mariadb:
 
     scheme = "mariadb"
 
-    def __init__(self, programs: tuple[str, str], folder: Path, port: int) -> None:
+    def __init__(self, programs: tuple[str, str], folder: Path, port: int, *, durable: bool = False) -> None:
         server, install = programs
         self.folder = folder
         self.port = port
@@ -58,7 +58,8 @@ class Mariadb:
                 "--sql-mode=",
                 "--character-set-server=latin1",
                 "--default-time-zone=+07:00",
-                "--innodb-flush-log-at-trx-commit=2",  # nothing of it outlives the machine
+                # Without durable nothing of it outlives the machine.
+                f"--innodb-flush-log-at-trx-commit={1 if durable else 2}",
                 "--max-connections=300",
             ],
             folder / "log",
@@ -95,6 +96,10 @@ class Mariadb:
                 cursor.execute(f"INSERT INTO {table} SELECT * FROM {source.database}.{table}")  # noqa: S608  # our own names
         return made
 
+    def drop_database(self, address: ServerAddress) -> None:
+        """Drop a database, whoever may still be connected to it."""
+        self.execute(f"DROP DATABASE {address.database}")
+
     def address(self, database: str, **options: Any) -> ServerAddress:
         values = {
             "scheme": self.scheme,
@@ -117,14 +122,16 @@ class Mariadb:
 
 
 @contextlib.contextmanager
-def running_mariadb(free_port: Callable[[], int], missing: Callable[[str], None]) -> Iterator[Mariadb]:
-    """A server of one's own."""
+def running_mariadb(
+    free_port: Callable[[], int], missing: Callable[[str], None], *, durable: bool = False
+) -> Iterator[Mariadb]:
+    """A server of one's own; a durable one waits for the disk at each commit."""
     programs = find_mariadb()
     if programs is None:
         missing("MariaDB (Debian: apt-get install mariadb-server-core mariadb-client-core)")
     assert programs is not None
     with own_folder("mariadb") as folder:
-        server = Mariadb(programs, folder, free_port())
+        server = Mariadb(programs, folder, free_port(), durable=durable)
         try:
             yield server
         finally:

@@ -38,7 +38,7 @@ class Postgresql:
 
     scheme = "postgresql"
 
-    def __init__(self, programs: Path, folder: Path, port: int) -> None:
+    def __init__(self, programs: Path, folder: Path, port: int, *, durable: bool = False) -> None:
         self.folder = folder
         self.port = port
         secret = folder / "secret"
@@ -63,7 +63,9 @@ class Postgresql:
             "port": port,
             "listen_addresses": _HOST,
             "unix_socket_directories": folder,
-            "fsync": "off",  # nothing of it outlives the machine; a killed server loses nothing by this
+            # Without durable nothing of it outlives the machine.
+            "fsync": "on" if durable else "off",
+            "synchronous_commit": "on",
             "max_connections": 300,
             "shared_buffers": "32MB",
         }
@@ -101,6 +103,10 @@ class Postgresql:
         """Make a database with the tables and rows of another one, that nobody is connected to."""
         return self.new_database(how=f"TEMPLATE {source.database}")
 
+    def drop_database(self, address: ServerAddress) -> None:
+        """Drop a database, whoever may still be connected to it."""
+        self.execute(f"DROP DATABASE {address.database} WITH (FORCE)")
+
     def address(self, database: str, **options: Any) -> ServerAddress:
         values = {
             "scheme": self.scheme,
@@ -122,14 +128,16 @@ class Postgresql:
 
 
 @contextlib.contextmanager
-def running_postgresql(free_port: Callable[[], int], missing: Callable[[str], None]) -> Iterator[Postgresql]:
-    """A server of one's own."""
+def running_postgresql(
+    free_port: Callable[[], int], missing: Callable[[str], None], *, durable: bool = False
+) -> Iterator[Postgresql]:
+    """A server of one's own; a durable one waits for the disk at each commit."""
     programs = find_postgresql()
     if programs is None:
         missing("PostgreSQL (Debian: apt-get install postgresql)")
     assert programs is not None
     with own_folder("postgresql") as folder:
-        server = Postgresql(programs, folder, free_port())
+        server = Postgresql(programs, folder, free_port(), durable=durable)
         try:
             yield server
         finally:
