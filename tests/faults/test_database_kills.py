@@ -112,7 +112,7 @@ def wait_for_answers(writers: list[SteadyWriter], what: str) -> float:
 
 
 def kill_and_restart(
-    database: Postgresql | Mariadb, writers: list[SteadyWriter], rng: random.Random
+    database: Postgresql | Mariadb, writers: list[SteadyWriter], rng: random.Random, *, away: float
 ) -> float:
     """Return how many seconds after the server's return every writer went on."""
     wait_for_answers(writers, "load")

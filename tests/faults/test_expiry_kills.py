@@ -19,7 +19,7 @@ import pytest
 from tests.faults.expired_records import ExpiringWorker, store_expired
 from tests.faults.live_server import wait_for
 from tests.faults.small_vault import IS_GATE, SmallVault, make_empty_vault, say
-from tests.faults.test_statement_sweep import (
+from tests.faults.statement_steps import (
     EXIT_CODE,
     MOST_STEPS,
     Steps,

@@ -34,6 +34,10 @@ class DatabaseHome(Protocol):
         """Run a statement, with ``?`` for its parameters, past every layer of the vault."""
         ...
 
+    def run_all(self, data: Path, statements: Sequence[str]) -> list[Rows]:
+        """Run several statements over one connection."""
+        ...
+
     def folders(self, data: Path) -> list[Path]:
         """Where everything that is stored lies."""
         ...
@@ -59,6 +63,10 @@ class SqliteHome:
     def run(self, data: Path, statement: str, parameters: Sequence[Any] = ()) -> Rows:
         with closing(sqlite3.connect(data / "strongroom.db")) as connection, connection:
             return connection.execute(statement, parameters).fetchall()
+
+    def run_all(self, data: Path, statements: Sequence[str]) -> list[Rows]:
+        with closing(sqlite3.connect(data / "strongroom.db")) as connection, connection:
+            return [connection.execute(statement).fetchall() for statement in statements]
 
     def folders(self, data: Path) -> list[Path]:
         return [data]
@@ -100,6 +108,10 @@ class ServerHome:
 
     def run(self, data: Path, statement: str, parameters: Sequence[Any] = ()) -> Rows:
         return run_on(self.server, self.address(data), statement, parameters)
+
+    def run_all(self, data: Path, statements: Sequence[str]) -> list[Rows]:
+        with closing(self.server.administrator(self.address(data).database)) as connection:
+            return [_rows_of(connection, statement) for statement in statements]
 
     def folders(self, data: Path) -> list[Path]:
         # The server's own files and logs, too.
@@ -145,8 +157,13 @@ def run_on(
 ) -> Rows:
     """Run a statement, with ``?`` for its parameters, as the server's administrator."""
     text = statement.replace("%", "%%").replace("?", "%s") if parameters else statement
-    with closing(server.administrator(address.database)) as connection, connection.cursor() as cursor:
-        cursor.execute(text, tuple(parameters) or None)
+    with closing(server.administrator(address.database)) as connection:
+        return _rows_of(connection, text, tuple(parameters) or None)
+
+
+def _rows_of(connection: Any, text: str, parameters: tuple[Any, ...] | None = None) -> Rows:
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
         return list(cursor.fetchall()) if cursor.description else []
 
 
