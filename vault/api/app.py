@@ -119,11 +119,11 @@ def _install_errors(app: APIFlask, services: Services, metrics: Metrics) -> None
         try:
             _record_refusal(services, error)
         except VaultError as audit_error:
-            not_audited = _not_audited(metrics, audit_error)
             # Without the log nothing is answered but that. It says that nothing was done, though: whoever is not told that
             # this may be untrue would take a write that is there for one that is not.
-            if error.code != OUTCOME_UNKNOWN:
-                return render(not_audited, request_id=request_id())
+            not_audited = _not_audited(metrics, audit_error)
+            told = error if error.code == OUTCOME_UNKNOWN else not_audited
+            return render(told, request_id=request_id())
         if status_of(error) >= _SERVER_ERROR:
             report(error)
         return render(error, request_id=request_id())
