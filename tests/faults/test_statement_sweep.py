@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zlib
 from collections import Counter
@@ -28,6 +29,7 @@ from tests.forked_child import run_in_child
 from tests.servers.database_homes import chosen_home
 from vault import bootstrap
 from vault.bootstrap import Vault, founding
+from vault.config import Configuration
 from vault.core.errors import OUTCOME_UNKNOWN, UnavailableError, VaultError
 from vault.core.rows import RecordRow
 
@@ -130,6 +132,11 @@ def test_the_connection_is_lost_at_each_statement(
             elif error.code == OUTCOME_UNKNOWN:
                 check_after(made, operation, before, context)
                 outcomes["unknown"] += 1
+                import traceback
+
+                open("/tmp/sqlfaults-unk", "a").write(
+                    context + "".join(traceback.format_exception(error))[-6000:]
+                )
             else:
                 assert error.code == "store-unavailable", context
                 assert dump(made) == before, f"{name} said no at step {k} and did it"
@@ -242,7 +249,9 @@ def test_init_fails_or_is_killed_at_each_statement(tmp_path: Path, stride: int) 
         check_init_again(failing, f"init fails at step {k}")
 
         killed = tmp_path / f"exit{k}"
-        code = run_in_child(lambda k=k, killed=killed: init_and_end(killed, k))  # type: ignore[misc]
+        # Here, and not in the child: a server's database is made when its configuration is asked for.
+        configuration = configuration_of(killed)
+        code = run_in_child(lambda k=k, made=configuration: init_and_end(made, k))  # type: ignore[misc]
         assert code == EXIT_CODE
         check_init_again(killed, f"init ends at step {k}")
         for folder in (failing, killed):
@@ -251,9 +260,9 @@ def test_init_fails_or_is_killed_at_each_statement(tmp_path: Path, stride: int) 
     say(f"init: {total} steps")
 
 
-def init_and_end(folder: Path, k: int) -> None:
+def init_and_end(configuration: Configuration, k: int) -> None:
     with Steps(k, exit_now).watching():
-        bootstrap.create_vault(configuration_of(folder))
+        bootstrap.create_vault(configuration)
 
 
 ITS_FILE = pytest.mark.sqlite_only("makes a file beside its final name")
@@ -265,10 +274,11 @@ ITS_FILE = pytest.mark.sqlite_only("makes a file beside its final name")
 @pytest.mark.usefixtures("database_home")
 def test_init_is_killed_between_its_files(tmp_path: Path, place: str) -> None:
     """After the key file and before the database or its rows; after the rename and before the folder is synced."""
+    configuration = configuration_of(tmp_path / "data")
 
     def end() -> None:
-        with mock.patch.object(founding, place, side_effect=lambda *_: exit_now()):
-            bootstrap.create_vault(configuration_of(tmp_path / "data"))
+        with mock.patch.object(founding, place, side_effect=lambda *_: os._exit(EXIT_CODE)):
+            bootstrap.create_vault(configuration)
 
     assert run_in_child(end) == EXIT_CODE
     check_init_again(tmp_path / "data", place)
@@ -277,7 +287,7 @@ def test_init_is_killed_between_its_files(tmp_path: Path, place: str) -> None:
 @ITS_FILE
 def test_init_is_killed_before_the_rename(tmp_path: Path) -> None:
     def end() -> None:
-        with mock.patch.object(Path, "rename", side_effect=lambda *_: exit_now()):
+        with mock.patch.object(Path, "rename", side_effect=lambda *_: os._exit(EXIT_CODE)):
             bootstrap.create_vault(configuration_of(tmp_path / "data"))
 
     folder = tmp_path / "data"
