@@ -132,11 +132,6 @@ def test_the_connection_is_lost_at_each_statement(
             elif error.code == OUTCOME_UNKNOWN:
                 check_after(made, operation, before, context)
                 outcomes["unknown"] += 1
-                import traceback
-
-                open("/tmp/sqlfaults-unk", "a").write(
-                    context + "".join(traceback.format_exception(error))[-6000:]
-                )
             else:
                 assert error.code == "store-unavailable", context
                 assert dump(made) == before, f"{name} said no at step {k} and did it"
