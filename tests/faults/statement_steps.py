@@ -62,20 +62,25 @@ def _cut(connection: Any) -> None:
 
 
 class Steps:
-    """Counts what reaches the database; at step ``fail_at`` it does what ``fault`` says instead."""
+    """Counts what reaches the database; at step ``fail_at`` it does what ``fault`` says instead.
+
+    Attributes:
+        is_setting: whether that step would only have set something of its session.
+    """
 
     def __init__(self, fail_at: int = 0, fault: Fault = lambda statement, _connection: statement()) -> None:
         self.count = 0
-        self._fail_at = fail_at
+        self.is_setting = False
+        self.fail_at = fail_at
         self._fault = fault
 
     @property
     def has_failed(self) -> bool:
-        return 0 < self._fail_at <= self.count
+        return 0 < self.fail_at <= self.count
 
     def step(self, statement: Statement, connection: Any = None, *, is_commit: bool = False) -> Any:
         self.count += 1
-        done = self._fault(statement, connection) if self.count == self._fail_at else statement()
+        done = self._fault(statement, connection) if self.count == self.fail_at else statement()
         if is_commit and self._fault is exit_now:
             # Killed between the commit and the answer.
             self.step(lambda: None, connection)
@@ -118,6 +123,8 @@ class _SteppingCursor:
         self._cursor = cursor
 
     def execute(self, sql: str, *args: Any) -> Any:
+        if self._steps.count + 1 == self._steps.fail_at:
+            self._steps.is_setting = sql.startswith(("SET SESSION", "SELECT set_config"))
         # Outside a transaction a statement that writes commits by itself.
         is_commit = not self._pool.in_transaction() and sql.split(maxsplit=1)[0] in {
             "COMMIT",
