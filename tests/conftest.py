@@ -83,6 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marks.add("sqlite_only")
     if marks and not os.environ.get("GATE_COUNTS"):
         marks.add("counted")
+    if config.getoption("--database") == "sqlite":
+        marks.add("servers_only")
     left_out = {item for item in items if any(item.get_closest_marker(mark) for mark in marks)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.servers.database_homes import chosen_home, variables
+
 HOST = "127.0.0.1"
 READY_SECONDS = 30.0
 # Ports from 32768 on are what the system gives to outgoing connections.
@@ -112,7 +114,7 @@ class LiveServer:
         command = [*self.command(), "serve", "--data", str(self.data), "--listen", f"{HOST}:{self.port}"]
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")
-        }
+        } | variables(chosen_home().section(self.data))
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,

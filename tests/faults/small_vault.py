@@ -6,12 +6,13 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.servers.database_homes import Rows, chosen_home
 from vault import bootstrap
 from vault.bootstrap import Vault
 from vault.config import Configuration, load_configuration
@@ -71,14 +72,20 @@ class SmallVault:
 
     @property
     def configuration(self) -> Configuration:
-        return load_configuration(None, self.folder)
+        return configuration_of(self.folder)
 
     @property
     def database(self) -> Path:
+        """The file of SQLite, for tests that are marked sqlite_only."""
         return self.configuration.database_path
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Rows:
+        """Run a statement, with ``?`` for its parameters, past every layer of the vault."""
+        return chosen_home().run(self.folder, statement, parameters)
 
     def copy_to(self, folder: Path) -> SmallVault:
         shutil.copytree(self.folder, folder)
+        chosen_home().copy(self.folder, folder)
         return SmallVault(folder, self.credential, self.ada, self.bob, self.cyd)
 
     @contextmanager
@@ -104,7 +111,7 @@ class SmallVault:
 
     @contextmanager
     def tampering(self) -> Iterator[sqlite3.Connection]:
-        """The attacker's own connection; what the body does is committed."""
+        """The attacker's own connection to a file of SQLite; what the body does is committed."""
         with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = off")
             yield connection
@@ -137,9 +144,15 @@ def record_row(vault: Vault, token: bytes) -> RecordRow:
     return row
 
 
+def configuration_of(folder: Path) -> Configuration:
+    """That of the vault with this data folder, with its rows where this run's vaults have them."""
+    section = chosen_home().section(folder)
+    return load_configuration(None, folder, {"database": section} if section else None)
+
+
 def make_empty_vault(folder: Path, *, history: int = 2) -> SmallVault:
     """A vault with the collection ``people`` and no record."""
-    configuration = load_configuration(None, folder)
+    configuration = configuration_of(folder)
     credential = bootstrap.create_vault(configuration)
     made = SmallVault(folder, credential.text, b"", b"", b"")
     with made.opened() as vault:

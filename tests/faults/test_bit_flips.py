@@ -30,6 +30,8 @@ from vault.core.verification import Finding
 from vault.storage import inspection
 from vault.storage.statements import RowMapper
 
+pytestmark = pytest.mark.sqlite_only("flips bits in SQLite's own file and tables")
+
 FLIPS = 100_000 if IS_GATE else 10_000
 PROCESSES = 2
 SEED = 20261123

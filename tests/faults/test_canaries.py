@@ -16,6 +16,8 @@ import pytest
 from tests.faults.live_server import Caller, LiveServer, children_of, running
 from tests.faults.small_vault import SmallVault, make_empty_vault, say
 
+pytestmark = pytest.mark.sqlite_only("looks at SQLite's own files")
+
 USERS = "/v1/collections/users/records"
 
 

@@ -19,7 +19,7 @@ import pytest
 from tests.faults.expired_records import ExpiringWorker, store_expired
 from tests.faults.live_server import wait_for
 from tests.faults.small_vault import IS_GATE, SmallVault, make_empty_vault, say
-from tests.faults.test_statement_sweep import (
+from tests.faults.statement_steps import (
     EXIT_CODE,
     MOST_STEPS,
     Steps,
@@ -35,6 +35,8 @@ from vault.core.errors import UnavailableError
 from vault.core.expiry import Expiry
 from vault.rotation.expire import ExpireRecords
 from vault.rotation.job import lease_end, standing_job
+
+pytestmark = pytest.mark.sqlite_only("reaches into SQLite's own file")
 
 ROUNDS = 100 if IS_GATE else 10
 RECORDS = 300
@@ -122,12 +124,12 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_stale(made: SmallVaul
         wait_for(lambda: erased(made) == tokens, "the other worker takes over")
         assert successor.stop() == 0
         assert rows(made, "SELECT epoch FROM job_lease WHERE name = 'expire'") == [(2,)]
-        before = dump(made.database) | {table: rows(made, f"SELECT * FROM {table}") for table in TRUSTED}  # noqa: S608
+        before = dump(made) | {table: rows(made, f"SELECT * FROM {table}") for table in TRUSTED}  # noqa: S608
 
         os.kill(sleeper.pid, signal.SIGCONT)
 
         wait_for(lambda: "lease-lost" in sleeper.log, "it notices")
-        after = dump(made.database) | {table: rows(made, f"SELECT * FROM {table}") for table in TRUSTED}  # noqa: S608
+        after = dump(made) | {table: rows(made, f"SELECT * FROM {table}") for table in TRUSTED}  # noqa: S608
         assert after == before
         more = set(store_expired(made, range(60, 70)))
         wait_for(lambda: erased(made) == tokens | more, "it goes on with what comes next")
@@ -176,7 +178,7 @@ def is_whole(made: SmallVault, before: dict[str, list[Any]], context: str) -> bo
     gone = erased(made)
     assert made.findings() == [], context
     if not gone:
-        assert dump(made.database) == before, context
+        assert dump(made) == before, context
         assert rows(made, "SELECT count(*) FROM idempotency_key WHERE body_hash IS NULL") == [(0,)]
         return False
     assert len(gone) == 2, context
@@ -191,7 +193,7 @@ def is_whole(made: SmallVault, before: dict[str, list[Any]], context: str) -> bo
 def test_each_statement_of_an_expiry_fails(template: SmallVault, tmp_path: Path) -> None:
     outcomes = []
     for k, made in copies(template, tmp_path / "data"):
-        before = dump(made.database)
+        before = dump(made)
         with made.opened() as vault:
             with Steps(k, raise_now).watching() as steps, contextlib.suppress(UnavailableError):
                 expire_all(vault)
@@ -210,7 +212,7 @@ def test_each_statement_of_an_expiry_fails(template: SmallVault, tmp_path: Path)
 def test_the_process_ends_at_each_statement_of_an_expiry(template: SmallVault, tmp_path: Path) -> None:
     outcomes = []
     for k, made in copies(template, tmp_path / "data"):
-        before = dump(made.database)
+        before = dump(made)
 
         def run_and_end(made: SmallVault = made, k: int = k) -> None:
             vault = bootstrap.open_vault(made.configuration)

@@ -16,6 +16,8 @@ import pytest
 from tests.faults.live_server import Caller, LiveServer, Reply, children_of, running
 from tests.faults.small_vault import SmallVault, make_empty_vault, say
 
+pytestmark = pytest.mark.sqlite_only("fills the disk under SQLite's own files")
+
 RECORDS = "/v1/collections/people/records"
 ROOM = 200_000
 UNLIMITED = resource.RLIM_INFINITY

@@ -19,9 +19,9 @@ import pytest
 
 from tests.faults.live_server import LiveServer, is_alive, running, wait_for
 from tests.faults.small_vault import IS_GATE, SmallVault, make_empty_vault, say
+from tests.servers.database_homes import DatabaseHome
 from vault.core.rows import RecordRow
 
-ROUNDS = 200 if IS_GATE else 20
 WRITERS = 8
 RECORDS = "/v1/collections/people/records"
 BROKEN = (OSError, http.client.HTTPException)
@@ -65,7 +65,7 @@ class Writer:
                 return
 
     def _step(self, caller: Any, rng: random.Random) -> None:
-        live = [fact for fact in self.facts if fact.data is not None]
+        live = [fact for fact in self.facts if fact.data is not None and fact.asked is None]
         choice = rng.random()
         if not live or choice < 0.45:
             fact = Fact(email=f"{self.name}.{len(self.facts)}@example.org")
@@ -147,16 +147,24 @@ def check_unanswered_create(caller: Any, fact: Fact) -> str:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> SmallVault:
+def rounds(request: pytest.FixtureRequest) -> int:
+    if request.config.getoption("--database") == "sqlite":
+        return 200 if IS_GATE else 20
+    return 20 if IS_GATE else 3
+
+
+@pytest.fixture
+def made(database_home: DatabaseHome, tmp_path: Path) -> SmallVault:
+    assert database_home
     return make_empty_vault(tmp_path / "data", history=1)
 
 
-def test_no_acknowledged_write_is_lost_by_kill_9(made: SmallVault, tmp_path: Path) -> None:
+def test_no_acknowledged_write_is_lost_by_kill_9(made: SmallVault, rounds: int, tmp_path: Path) -> None:
     acknowledged = in_flight = rounds_in_mid_write = 0
     endings: Counter[str] = Counter()
     everything: list[Fact] = []
     with running(made.folder, made.credential, tmp_path / "server.log") as server:
-        for number in range(ROUNDS):
+        for number in range(rounds):
             writers = load_until_killed(server, number)
             facts = [fact for writer in writers for fact in writer.facts]
             unanswered = sum(fact.asked is not None for fact in facts)
@@ -175,12 +183,13 @@ def test_no_acknowledged_write_is_lost_by_kill_9(made: SmallVault, tmp_path: Pat
     log = (tmp_path / "server.log").read_text()
     assert not [word for word in ("Traceback", "request-crashed", "uncaught-error") if word in log]
     say(
-        f"{ROUNDS} kills: {acknowledged:,} acknowledged writes, 0 lost; {in_flight} requests in flight in "
+        f"{rounds} kills: {acknowledged:,} acknowledged writes, 0 lost; {in_flight} requests in flight in "
         f"{rounds_in_mid_write} rounds, of which {endings['whole']} whole and {endings['absent']} absent"
     )
-    assert rounds_in_mid_write >= 0.9 * ROUNDS
-    assert endings["whole"] > 0
+    assert rounds_in_mid_write >= 0.9 * rounds
     assert endings["absent"] > 0
+    # In a few rounds every kill may come before the commits.
+    assert endings["whole"] > 0 or rounds < 20
 
 
 def test_workers_end_when_their_server_is_killed(made: SmallVault, tmp_path: Path) -> None:
@@ -313,11 +322,11 @@ def found_of(caller: Any, emails: list[str]) -> int:
     return sum(len(item["items"]) for item in items)
 
 
-def test_each_batch_is_whole_or_absent_after_kill_9(made: SmallVault, tmp_path: Path) -> None:
+def test_each_batch_is_whole_or_absent_after_kill_9(made: SmallVault, rounds: int, tmp_path: Path) -> None:
     endings: Counter[str] = Counter()
     answers = 0
     with running(made.folder, made.credential, tmp_path / "server.log") as server:
-        for number in range(ROUNDS // 2):
+        for number in range(max(2, rounds // 2)):
             writers = [BatchWriter(server, f"b{number}w{n}", seed=number * 100 + n) for n in range(4)]
             threads = [threading.Thread(target=writer.run) for writer in writers]
             for thread in threads:
@@ -336,7 +345,9 @@ def test_each_batch_is_whole_or_absent_after_kill_9(made: SmallVault, tmp_path: 
             with server.caller() as caller:
                 endings.update(check_batches(caller, writer) for writer in writers)
             assert made.findings() == []
-    say(f"{ROUNDS // 2} kills under batches: {answers:,} acknowledged, 0 lost; unanswered: {dict(endings)}")
+    say(
+        f"{max(2, rounds // 2)} kills under batches: {answers:,} acknowledged, 0 lost; unanswered: {dict(endings)}"
+    )
     assert endings["absent"] > 0
 
 
@@ -369,7 +380,7 @@ def tokens_in(made: SmallVault) -> list[str]:
 
 
 def test_a_request_whose_answer_was_lost_is_answered_when_it_comes_again(
-    made: SmallVault, tmp_path: Path
+    made: SmallVault, rounds: int, tmp_path: Path
 ) -> None:
     """The server ends between commit and answer; the same request with its key gives what was stored."""
     flag = made.folder.parent / "end-after-commit"
@@ -377,7 +388,7 @@ def test_a_request_whose_answer_was_lost_is_answered_when_it_comes_again(
     try:
         server.start()
         stored: list[str] = []
-        for number in range(ROUNDS):
+        for number in range(rounds):
             data = [{"email": f"lost{number}.{n}@example.org"} for n in range(3)]
             path, body = (
                 (RECORDS, {"data": data[0]})
@@ -410,4 +421,4 @@ def test_a_request_whose_answer_was_lost_is_answered_when_it_comes_again(
     finally:
         flag.unlink(missing_ok=True)
         server.stop()
-    say(f"{ROUNDS} answers lost after the commit: {len(stored)} records, none twice")
+    say(f"{rounds} answers lost after the commit: {len(stored)} records, none twice")

@@ -31,6 +31,8 @@ from vault.bootstrap import Vault
 from vault.core.tokens import token_text
 from vault.storage import sqlite
 
+pytestmark = pytest.mark.sqlite_only("reaches into SQLite's own file, and locks and damages it")
+
 RECORDS = "/v1/collections/people/records"
 NEW = {"email": "new@example.org", "city": "Rome"}
 

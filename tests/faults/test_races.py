@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
+import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.faults.live_server import Caller, LiveServer, Reply, running
 from tests.faults.small_vault import IS_GATE, SmallVault, make_empty_vault, say
+from tests.servers.database_homes import DatabaseHome
 
 CREATORS = 100
 ROUNDS = 5 if IS_GATE else 1
@@ -23,7 +23,8 @@ RECORDS = "/v1/collections/people/records"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> SmallVault:
+def made(database_home: DatabaseHome, tmp_path_factory: pytest.TempPathFactory) -> SmallVault:
+    assert database_home
     return make_empty_vault(tmp_path_factory.mktemp("races") / "data")
 
 
@@ -33,18 +34,18 @@ def server(made: SmallVault, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield started
 
 
-def at_once(server: LiveServer, requests: list[Callable[[Caller], Reply]]) -> list[Reply]:
-    """Send all requests from connections that are open already, released by one barrier."""
+def at_once(*servers: LiveServer, requests: list[Callable[[Caller], Reply]]) -> list[Reply]:
+    """Send all requests from connections that are open already, released by one barrier; to the servers in turn."""
     barrier = threading.Barrier(len(requests))
 
-    def send(request: Callable[[Caller], Reply]) -> Reply:
+    def send(server: LiveServer, request: Callable[[Caller], Reply]) -> Reply:
         with server.caller() as caller:
             caller.connect()
             barrier.wait(30)
             return request(caller)
 
     with ThreadPoolExecutor(len(requests)) as pool:
-        return list(pool.map(send, requests))
+        return list(pool.map(send, itertools.cycle(servers), requests))
 
 
 def create(data: dict[str, Any], path: str = RECORDS, *, after: float = 0) -> Callable[[Caller], Reply]:
@@ -57,9 +58,8 @@ def create(data: dict[str, Any], path: str = RECORDS, *, after: float = 0) -> Ca
 
 def count(made: SmallVault, table: str, **where: Any) -> int:
     conditions = " AND ".join(f"{name} = ?" for name in where)
-    with closing(sqlite3.connect(made.database)) as connection:
-        query = f"SELECT count(*) FROM {table} WHERE {conditions}"  # noqa: S608  # our own names
-        (found,) = connection.execute(query, tuple(where.values())).fetchone()
+    query = f"SELECT count(*) FROM {table} WHERE {conditions}"  # noqa: S608  # our own names
+    ((found,),) = made.rows(query, tuple(where.values()))
     return int(found)
 
 
@@ -69,7 +69,8 @@ def test_of_racing_creates_of_one_email_one_wins(server: LiveServer, made: Small
     assert len(server.workers()) == 2
 
     replies = at_once(
-        server, [create({"email": f"only{attempt}@example.org", "note": f"n{n}"}) for n in range(CREATORS)]
+        server,
+        requests=[create({"email": f"only{attempt}@example.org", "note": f"n{n}"}) for n in range(CREATORS)],
     )
 
     outcomes = Counter(reply.status for reply in replies)
@@ -88,6 +89,33 @@ def test_of_racing_creates_of_one_email_one_wins(server: LiveServer, made: Small
     say(f"{CREATORS} racing creates: {dict(outcomes)}")
 
 
+@pytest.mark.servers_only("a file of SQLite is held by one server at a time")
+@pytest.mark.parametrize("attempt", range(ROUNDS))
+def test_of_racing_creates_over_two_servers_one_wins(
+    server: LiveServer, made: SmallVault, tmp_path: Path, attempt: int
+) -> None:
+    records = count(made, "record", collection="people")
+    email = f"both{attempt}@example.org"
+
+    with running(made.folder, made.credential, tmp_path / "second.log") as second:
+        assert len({*server.workers(), *second.workers()}) == 4
+        requests = [create({"email": email, "note": f"n{n}"}) for n in range(CREATORS)]
+        replies = at_once(server, second, requests=requests)
+
+        assert Counter(reply.status for reply in replies) == {201: 1, 409: CREATORS - 1}
+        assert {reply.problem for reply in replies if reply.status == 409} == {(409, "duplicate-value")}
+        ((number, winner),) = [(n, reply) for n, reply in enumerate(replies) if reply.status == 201]
+        for each in (server, second):
+            with each.caller() as caller:
+                shown = caller.ask("GET", f"{RECORDS}/{winner.json['token']}?reveal=plain").json
+            assert shown["data"] == {"email": email, "note": f"n{number}"}
+    assert count(made, "record", collection="people") - records == 1
+    assert made.findings() == []
+    log = second.log.read_text()
+    assert not [word for word in ("Traceback", "request-crashed", "uncaught-error") if word in log]
+    say(f"{CREATORS} racing creates over two servers: 1 made, {CREATORS - 1} told so")
+
+
 def test_of_racing_replaces_of_one_state_one_wins(server: LiveServer, made: SmallVault) -> None:
     with server.caller() as caller:
         first = caller.ask("POST", RECORDS, {"data": {"email": "state@example.org", "note": "0"}})
@@ -97,7 +125,7 @@ def test_of_racing_replaces_of_one_state_one_wins(server: LiveServer, made: Smal
         data = {"email": "state@example.org", "note": f"by {number}"}
         return lambda caller: caller.ask("PUT", path, {"data": data}, If_Match=first.headers["etag"])
 
-    replies = at_once(server, [replace(number) for number in range(30)])
+    replies = at_once(server, requests=[replace(number) for number in range(30)])
 
     assert Counter(reply.status for reply in replies) == {200: 1, 412: 29}
     (winner,) = [number for number, reply in enumerate(replies) if reply.status == 200]
@@ -115,7 +143,7 @@ def test_replaces_without_a_condition_all_count(server: LiveServer, made: SmallV
 
     replies = at_once(
         server,
-        [
+        requests=[
             lambda caller, n=n: caller.ask(
                 "PUT", path, {"data": {"email": "line@example.org", "note": f"{n}"}}
             )  # type: ignore[misc]
@@ -148,7 +176,7 @@ def test_erase_against_replace(server: LiveServer, made: SmallVault) -> None:
     requests = []
     for number, token in enumerate(tokens):
         requests += [replace(f"{RECORDS}/{token}", number), delete(f"{RECORDS}/{token}")]
-    replies = at_once(server, requests)
+    replies = at_once(server, requests=requests)
 
     puts, deletes = replies[::2], replies[1::2]
     assert {reply.status for reply in deletes} == {204}
@@ -180,7 +208,7 @@ def test_creates_against_a_redefinition(server: LiveServer, made: SmallVault) ->
         ]
         requests.insert(number % 6, define)
 
-        replies = at_once(server, requests)
+        replies = at_once(server, requests=requests)
 
         redefined = replies.pop(number % 6)
         created = sum(reply.status == 201 for reply in replies)
@@ -210,7 +238,8 @@ def test_of_racing_twins_with_one_key_one_writes(
     key = f"{kind.replace(' ', '-')}-{attempt}"
 
     replies = at_once(
-        server, [lambda caller: caller.ask("POST", path, body, Idempotency_Key=key) for _ in range(TWINS)]
+        server,
+        requests=[lambda caller: caller.ask("POST", path, body, Idempotency_Key=key) for _ in range(TWINS)],
     )
 
     done = [reply for reply in replies if reply.status in {200, 201}]
@@ -253,7 +282,7 @@ def test_batches_against_single_writes_of_the_same_records(server: LiveServer, m
         data = {"email": f"line{number // 2 % 4}@both.example.org", "note": f"{number}"}
         return lambda caller: caller.ask("PUT", f"{RECORDS}/{tokens[number // 2 % 4]}", {"data": data})
 
-    replies = at_once(server, [send(number) for number in range(16)])
+    replies = at_once(server, requests=[send(number) for number in range(16)])
 
     outcomes = Counter(reply.status for reply in replies)
     assert outcomes.keys() <= {200, 503}

@@ -30,6 +30,8 @@ from vault.core.operations import CreateOperation, EraseOperation, UpdateOperati
 from vault.core.record_drafts import NewDocument, Patch
 from vault.core.rows import RecordRow
 
+pytestmark = pytest.mark.sqlite_only("looks at what remains in SQLite's own files")
+
 RECORDS = 2_000
 LARGE_RECORDS = 5
 WINDOW = 8

@@ -29,6 +29,8 @@ from vault.core.releases import View
 from vault.core.rows import IndexRow, RecordRow
 from vault.core.sealing import open_sealed, seal
 
+pytestmark = pytest.mark.sqlite_only("splices rows by SQLite's own statements")
+
 Cells = dict[str, Any]
 
 

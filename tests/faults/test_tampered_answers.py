@@ -18,6 +18,8 @@ from vault.api.app import create_app
 from vault.bootstrap import Vault
 from vault.core.tokens import token_text
 
+pytestmark = pytest.mark.sqlite_only("changes rows by SQLite's own statements")
+
 PER_COLUMN = 35 if IS_GATE else 3
 USED = (
     "record",

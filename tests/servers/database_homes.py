@@ -35,6 +35,10 @@ class DatabaseHome(Protocol):
         """Run a statement, with ``?`` for its parameters, past every layer of the vault."""
         ...
 
+    def run_all(self, data: Path, statements: Sequence[str]) -> list[Rows]:
+        """Run several statements over one connection."""
+        ...
+
     def folders(self, data: Path) -> list[Path]:
         """Where everything that is stored lies."""
         ...
@@ -60,6 +64,10 @@ class SqliteHome:
     def run(self, data: Path, statement: str, parameters: Sequence[Any] = ()) -> Rows:
         with closing(sqlite3.connect(data / "strongroom.db")) as connection, connection:
             return connection.execute(statement, parameters).fetchall()
+
+    def run_all(self, data: Path, statements: Sequence[str]) -> list[Rows]:
+        with closing(sqlite3.connect(data / "strongroom.db")) as connection, connection:
+            return [connection.execute(statement).fetchall() for statement in statements]
 
     def folders(self, data: Path) -> list[Path]:
         return [data]
@@ -102,6 +110,10 @@ class ServerHome:
     def run(self, data: Path, statement: str, parameters: Sequence[Any] = ()) -> Rows:
         return run_on(self.server, self.address(data), statement, parameters)
 
+    def run_all(self, data: Path, statements: Sequence[str]) -> list[Rows]:
+        with closing(self.server.administrator(self.address(data).database)) as connection:
+            return [_rows_of(connection, statement) for statement in statements]
+
     def folders(self, data: Path) -> list[Path]:
         # The server's own files and logs, too.
         return [data, self.server.folder]
@@ -110,7 +122,9 @@ class ServerHome:
         """Do nothing: the tests' servers never wait."""
 
     def forget(self, data: Path) -> None:
-        self.server.execute(f"DROP DATABASE {self._addresses.pop(data.resolve()).database}")
+        address = self._addresses.pop(data.resolve(), None)
+        if address is not None:
+            self.server.drop_database(address)
 
 
 _chosen: list[DatabaseHome] = [SqliteHome()]
@@ -160,8 +174,13 @@ def run_on(
 ) -> Rows:
     """Run a statement, with ``?`` for its parameters, as the server's administrator."""
     text = statement.replace("%", "%%").replace("?", "%s") if parameters else statement
-    with closing(server.administrator(address.database)) as connection, connection.cursor() as cursor:
-        cursor.execute(text, tuple(parameters) or None)
+    with closing(server.administrator(address.database)) as connection:
+        return _rows_of(connection, text, tuple(parameters) or None)
+
+
+def _rows_of(connection: Any, text: str, parameters: tuple[Any, ...] | None = None) -> Rows:
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
         return list(cursor.fetchall()) if cursor.description else []
 
 

@@ -37,7 +37,13 @@ class Mariadb:
     scheme = "mariadb"
 
     def __init__(
-        self, programs: tuple[str, str], folder: Path, port: int, options: Sequence[str] = ()
+        self,
+        programs: tuple[str, str],
+        folder: Path,
+        port: int,
+        options: Sequence[str] = (),
+        *,
+        durable: bool = False,
     ) -> None:
         server, install = programs
         self.folder = folder
@@ -61,7 +67,8 @@ class Mariadb:
                 "--sql-mode=",
                 "--character-set-server=latin1",
                 "--default-time-zone=+07:00",
-                "--innodb-flush-log-at-trx-commit=2",  # nothing of it outlives the machine
+                # Without durable nothing of it outlives the machine.
+                f"--innodb-flush-log-at-trx-commit={1 if durable else 2}",
                 "--max-connections=300",
                 *options,
             ],
@@ -104,6 +111,10 @@ class Mariadb:
                 cursor.execute(f"INSERT INTO {table} SELECT * FROM {source.database}.{table}")  # noqa: S608  # our own names
         return made
 
+    def drop_database(self, address: ServerAddress) -> None:
+        """Drop a database, whoever may still be connected to it."""
+        self.execute(f"DROP DATABASE {address.database}")
+
     def address(self, database: str, **options: Any) -> ServerAddress:
         values = {
             "scheme": self.scheme,
@@ -131,14 +142,18 @@ def running_mariadb(
     missing: Callable[[str], None],
     *options: str,
     folder: Path | None = None,
+    durable: bool = False,
 ) -> Iterator[Mariadb]:
-    """A server of one's own, with further options; in a folder that its user may write to, or a new one."""
+    """A server of one's own, with further options; in a folder that its user may write to, or a new one.
+
+    A durable one waits for the disk at each commit.
+    """
     programs = find_mariadb()
     if programs is None:
         missing("MariaDB (Debian: apt-get install mariadb-server-core mariadb-client-core)")
     assert programs is not None
     with nullcontext(folder) if folder else own_folder("mariadb") as home:
-        server = Mariadb(programs, home, free_port(), options)
+        server = Mariadb(programs, home, free_port(), options, durable=durable)
         try:
             yield server
         finally:

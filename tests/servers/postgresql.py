@@ -40,7 +40,13 @@ class Postgresql:
     scheme = "postgresql"
 
     def __init__(
-        self, programs: Path, folder: Path, port: int, options: Mapping[str, Any] | None = None
+        self,
+        programs: Path,
+        folder: Path,
+        port: int,
+        options: Mapping[str, Any] | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
         self.folder = folder
         self.port = port
@@ -66,7 +72,9 @@ class Postgresql:
             "port": port,
             "listen_addresses": _HOST,
             "unix_socket_directories": folder,
-            "fsync": "off",  # nothing of it outlives the machine; a killed server loses nothing by this
+            # Without durable nothing of it outlives the machine.
+            "fsync": "on" if durable else "off",
+            "synchronous_commit": "on",
             "max_connections": 300,
             "shared_buffers": "32MB",
             **(options or {}),
@@ -105,6 +113,10 @@ class Postgresql:
         """Make a database with the tables and rows of another one, that nobody is connected to."""
         return self.new_database(how=f"TEMPLATE {source.database}")
 
+    def drop_database(self, address: ServerAddress) -> None:
+        """Drop a database, whoever may still be connected to it."""
+        self.execute(f"DROP DATABASE {address.database} WITH (FORCE)")
+
     def address(self, database: str, **options: Any) -> ServerAddress:
         values = {
             "scheme": self.scheme,
@@ -131,15 +143,19 @@ def running_postgresql(
     missing: Callable[[str], None],
     *,
     folder: Path | None = None,
+    durable: bool = False,
     **options: Any,
 ) -> Iterator[Postgresql]:
-    """A server of one's own, with further settings; in a folder that its user may write to, or a new one."""
+    """A server of one's own, with further settings; in a folder that its user may write to, or a new one.
+
+    A durable one waits for the disk at each commit.
+    """
     programs = find_postgresql()
     if programs is None:
         missing("PostgreSQL (Debian: apt-get install postgresql)")
     assert programs is not None
     with nullcontext(folder) if folder else own_folder("postgresql") as home:
-        server = Postgresql(programs, home, free_port(), options)
+        server = Postgresql(programs, home, free_port(), options, durable=durable)
         try:
             yield server
         finally:

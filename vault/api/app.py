@@ -29,6 +29,7 @@ from vault.api.services import Services
 from vault.api.turns import Turns, give_back_turn
 from vault.audit.events import Action, Result
 from vault.core.errors import (
+    OUTCOME_UNKNOWN,
     NotAuthenticatedError,
     RecordNotFoundError,
     UnavailableError,
@@ -118,8 +119,11 @@ def _install_errors(app: APIFlask, services: Services, metrics: Metrics) -> None
         try:
             _record_refusal(services, error)
         except VaultError as audit_error:
-            # Without the log nothing is answered but that.
-            return render(_not_audited(metrics, audit_error), request_id=request_id())
+            # Without the log nothing is answered but that. It says that nothing was done, though: whoever is not told that
+            # this may be untrue would take a write that is there for one that is not.
+            not_audited = _not_audited(metrics, audit_error)
+            told = error if error.code == OUTCOME_UNKNOWN else not_audited
+            return render(told, request_id=request_id())
         if status_of(error) >= _SERVER_ERROR:
             report(error)
         return render(error, request_id=request_id())

@@ -96,7 +96,7 @@ class ServerEngine(ABC):
         if self.database.in_transaction():
             yield self.database
             return
-        with self._session(), self._unhurried(), self._transaction(self._begin_snapshot):
+        with self._session(), self._unhurried(), self._transaction(self._begin_snapshot, writes=False):
             yield self.database
 
     @contextmanager
@@ -130,6 +130,9 @@ class ServerEngine(ABC):
         """Run the body while nobody else is in here; see :class:`vault.storage.engine.Engine`."""
         with self.reserved(), self._session():
             is_one = self.changes_tables_in_transactions and not self.database.in_transaction()
+            if is_one:
+                # What the transaction before told is no proof of this one.
+                self.database.told = []
             with self._transaction(self.database.begin) if is_one else nullcontext():
                 yield self.database
 
@@ -203,7 +206,7 @@ class ServerEngine(ABC):
             raise self._not_connected(error) from error
 
     @contextmanager
-    def _transaction(self, begin: Callable[[], None]) -> Iterator[None]:
+    def _transaction(self, begin: Callable[[], None], *, writes: bool = True) -> Iterator[None]:
         database = self.database
         begin()
         database.push_transaction(database.transaction())
@@ -221,7 +224,7 @@ class ServerEngine(ABC):
         try:
             database.commit()
         except peewee.PeeweeException as error:
-            self._end_of_commit(error, name)
+            self._end_of_commit(error, name if writes else None)
 
     def _roll_back(self) -> None:
         database = self.database
@@ -233,10 +236,15 @@ class ServerEngine(ABC):
                 # Nobody else is to get it; the server rolls back when it sees the connection end.
                 database.drop()
 
-    def _end_of_commit(self, error: peewee.PeeweeException, session: str) -> None:
-        """Return if the transaction that was to be committed is; raise if not, or if nobody knows."""
+    def _end_of_commit(self, error: peewee.PeeweeException, session: str | None) -> None:
+        """Return if the transaction that was to be committed is; raise if not, or if nobody knows.
+
+        Args:
+            error: what was heard instead.
+            session: of the transaction; None if it only read, and there is nothing to find out.
+        """
         failure = self._failure(error)
-        if failure.kind is not Kind.LOST:
+        if failure.kind is not Kind.LOST or session is None:
             answer = self._answer(error)
             self._roll_back()
             raise answer from error

@@ -14,7 +14,7 @@ from vault import bootstrap
 from vault.api.app import create_app
 from vault.config import load_configuration
 from vault.core import releases
-from vault.core.errors import UnavailableError
+from vault.core.errors import OUTCOME_UNKNOWN, UnavailableError
 
 RECORDS = "/v1/collections/users/records"
 
@@ -71,6 +71,27 @@ def test_the_log_names_the_cause_of_a_failure_by_place_and_never_by_its_message(
     assert "ValueError" in caplog.text
     assert record.exc_info is None
     assert "ada@example.org" not in caplog.text
+
+
+def test_an_unknown_outcome_is_told_even_if_the_log_cannot_be_written(
+    opened: tuple[bootstrap.Vault, FlaskClient, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both happen at once: the database went away in a COMMIT. That nothing was done would be a lie."""
+    vault, client, headers = opened
+
+    def fails_with(code: str) -> Any:
+        def fail(*_: Any, **__: Any) -> None:
+            raise UnavailableError("Not now.", code=code)
+
+        return fail
+
+    monkeypatch.setattr(type(vault.stores.records), "create", fails_with(OUTCOME_UNKNOWN))
+    monkeypatch.setattr(type(vault.services.trail), "append", fails_with("store-unavailable"))
+    answer = client.post(RECORDS, json={"data": {"email": "ada@example.org"}}, headers=headers)
+
+    assert answer.status_code == 503
+    assert answer.get_json()["type"] == "urn:strongroom:error:outcome-unknown"
+    assert answer.get_json()["outcome"] == "unknown"
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".js", "a\0b.js"])
