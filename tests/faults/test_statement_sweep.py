@@ -33,7 +33,7 @@ from vault.config import Configuration
 from vault.core.errors import OUTCOME_UNKNOWN, UnavailableError, VaultError
 from vault.core.rows import RecordRow
 
-SERVER_STRIDE = 6
+SERVER_STRIDE = 12
 OFFSETS = 3
 
 
