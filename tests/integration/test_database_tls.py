@@ -173,7 +173,8 @@ def pass_on_until_hello(listener: socket.socket, behind: tuple[str, int]) -> Non
         while True:
             (source,), _, _ = select.select([near, far], [], [], 10)
             data = source.recv(65_536)
-            if not data or (source is near and data.startswith(b"\x16")):
+            # The hello may come in one piece with what asked for TLS.
+            if not data or (source is near and b"\x16\x03" in data):
                 return
             (far if source is near else near).sendall(data)
 

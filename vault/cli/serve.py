@@ -15,7 +15,7 @@ from vault.bootstrap.supervising import child_worker
 from vault.cli.child_server import strongroom_command
 from vault.cli.host import host_options, reports_misconfiguration, show_credential
 from vault.config import Configuration, load_configuration
-from vault.core.errors import UnavailableError
+from vault.core.errors import MisconfiguredError, UnavailableError
 from vault.telemetry.logs import event_logger
 
 _log = event_logger("strongroom.server")
@@ -36,10 +36,7 @@ def command(config: Path | None, data: Path | None, listen: str | None) -> None:
     listener = bootstrap.listener_of(configuration)
     check_certificate(listener)
     if not _exists_or_is_away(configuration):
-        bootstrap.refuse_keys_that_vanish(configuration)
-        credential = bootstrap.create_vault(configuration)
-        click.echo(f"Made a new vault: {configuration.database_place}")
-        show_credential(credential)
+        _make_vault(configuration)
     with bootstrap.only_server(configuration):
         check_port_free(listener)
         # Everything that can be wrong is found here, in one sentence, before any worker starts.
@@ -59,6 +56,21 @@ def _exists_or_is_away(configuration: Configuration) -> bool:
     except UnavailableError:
         # Nobody makes a vault where one may be.
         return True
+
+
+def _make_vault(configuration: Configuration) -> None:
+    bootstrap.refuse_keys_that_vanish(configuration)
+    try:
+        credential = bootstrap.create_vault(configuration)
+    except MisconfiguredError:
+        if configuration.has_database_server and bootstrap.vault_exists(configuration):
+            click.echo(
+                "Another server, started with this one, made the vault; its administrator credential is shown there."
+            )
+            return
+        raise
+    click.echo(f"Made a new vault: {configuration.database_place}")
+    show_credential(credential)
 
 
 def _try_to_open(configuration: Configuration) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from vault.core.errors import IntegrityError, MisconfiguredError, UnavailableErr
 from vault.storage.address import ServerAddress
 from vault.storage.engine import Step, Told, TransactionLostError
 from vault.storage.failures import LOST, TOO_SLOW, Failure, Kind, ServerRefusalError
-from vault.storage.server_pool import ServerPool
+from vault.storage.server_differences import ServerDifferences
 from vault.storage.settling import settle
 from vault.telemetry.metrics import Metrics
 
@@ -30,7 +29,7 @@ _LOCK_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
 
-class ServerEngine(ABC):
+class ServerEngine(ServerDifferences):
     """A database on a server, for one process: a pool of connections, and a transaction for each thread that asks.
 
     Args:
@@ -305,54 +304,3 @@ class ServerEngine(ABC):
     def _note(self, waited: float, seconds: float, told: Sequence[Told]) -> None:
         if self._metrics is not None:
             self._metrics.database_wrote(waited, seconds, [(each.action, each.result) for each in told])
-
-    changes_tables_in_transactions: bool
-    """Whether tables can be changed in a transaction, and are not if it is rolled back."""
-
-    @abstractmethod
-    def _pool(self, address: ServerAddress) -> ServerPool:
-        """Make the pool; it connects later."""
-
-    @abstractmethod
-    def _check_server(self) -> None:
-        """Raise MisconfiguredError if the server would not keep what it is given."""
-
-    @abstractmethod
-    def check_tables(self) -> None:
-        """Raise MisconfiguredError if a table would not keep what it is given."""
-
-    @abstractmethod
-    def id_counter(self, table: str) -> int:
-        """The highest id that a table has given."""
-
-    @abstractmethod
-    def set_id_counter(self, table: str, last: int) -> None:
-        """Let the ids that a table gives begin after this one."""
-
-    @abstractmethod
-    def failure_of(self, error: BaseException) -> Failure:
-        """What an error of the driver means."""
-
-    @abstractmethod
-    def _not_connected(self, error: BaseException) -> MisconfiguredError | UnavailableError:
-        """What an error while connecting means."""
-
-    @abstractmethod
-    def _begin_snapshot(self) -> None:
-        """Begin a transaction that reads, and sees one state."""
-
-    @abstractmethod
-    def _session_name(self) -> str:
-        """By which the server knows this thread's session."""
-
-    @abstractmethod
-    def _is_over(self, session: str) -> bool:
-        """End a session on the server, and say whether it has ended."""
-
-    @abstractmethod
-    def _try_lock(self) -> bool:
-        """Take the lock of this vault, if nobody else has it."""
-
-    @abstractmethod
-    def _unlock(self) -> None:
-        """Let go of it."""
