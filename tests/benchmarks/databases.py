@@ -46,6 +46,7 @@ PROCESSES = 2
 MOST_A_SECOND = 3_000
 """Raw transactions that are made ready for each second and process."""
 MODES = ("create", "read")
+_ports = iter(range(18_800, 18_900))
 Steps = list[tuple[str, Any]]
 
 
@@ -109,8 +110,7 @@ def sqlite(stack: ExitStack, folder: Path) -> Home:
 
 def server_home(stack: ExitStack, folder: Path, running: Any) -> Home:
     folder.mkdir()
-    ports = iter(range(18_800, 18_900))
-    server = stack.enter_context(running(lambda: next(ports), sys.exit, durable=True))
+    server = stack.enter_context(running(lambda: next(_ports), sys.exit, durable=True))
     secret = folder / "secret"
     secret.touch(0o600)
     secret.write_text(PASSWORD)
