@@ -156,9 +156,8 @@ def ready_steps(mode: str, count: int, marker: str) -> list[Steps]:
     for _ in range(count):
         row = replace(record(), sealed_document=bytes(760))
         told = replace(entry(), canonical=bytes(500))
-        written = new_write(
-            row, *(index(row, row.token.hex()[:30], name=name) for name in FIELDS), entry=told
-        )
+        names = [index(row, row.token.hex()[:30], name=name) for name in FIELDS]
+        written = replace(new_write(row, *names), entry=told)
         steps: Steps = [
             (text.sql.replace("%s", marker), text.bind(values))
             for text, values in inside.steps_of_create(written)
