@@ -51,15 +51,10 @@ class TlsServer:
     def show(self, authority: Authority, *names: str, **options: Any) -> None:
         """Let the server show another certificate from now on."""
         authority.issue(self.folder, *names, **options)
-        is_postgresql = isinstance(self.server, Postgresql)
-        before = self._loaded()
-        self.server.execute("SELECT pg_reload_conf()" if is_postgresql else "FLUSH SSL")
-        if is_postgresql:
-            while self._loaded() == before:
-                pass
-
-    def _loaded(self) -> Any:
-        return isinstance(self.server, Postgresql) and self.server.execute("SELECT pg_conf_load_time()")
+        if isinstance(self.server, Postgresql):
+            self.server.reload()
+        else:
+            self.server.execute("FLUSH SSL")
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -84,6 +79,7 @@ def tls(
                 # What comes without TLS is not let in.
                 access = server.folder / "data" / "pg_hba.conf"
                 access.write_text(access.read_text().replace("host ", "hostssl "))
+                server.reload()
             else:
                 server.execute("ALTER USER 'strongroom'@'%' REQUIRE SSL")
             home = tmp_path_factory.mktemp("tls")

@@ -103,6 +103,14 @@ class Postgresql:
             host=_HOST, port=self.port, user="root", password=PASSWORD, dbname=database, autocommit=True
         )
 
+    def reload(self) -> None:
+        """Let the server read its files again, and come back when it has."""
+        read_at = "SELECT pg_conf_load_time()"
+        before = self.execute(read_at)
+        self.execute("SELECT pg_reload_conf()")
+        while self.execute(read_at) == before:
+            pass
+
     def new_database(self, **options: Any) -> ServerAddress:
         """Make an empty database."""
         name = f"vault{next(_numbers)}"
