@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import pytest
 from tests import waiting
 from tests.faults.away_provider import AwayProvider
 from tests.servers.database_homes import chosen_home, variables_for
+from vault.api.server import KILL_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from conftest import Api, Server
@@ -271,13 +273,17 @@ def test_a_signal_to_the_whole_group_ends_everything_once(
     until(lambda: roles(server)["worker"] == 1, "the worker is at work")
     server.api.close()
 
-    os.killpg(server.pid, number)
+    # The parent sends SIGTERM of its own, and the impatient press twice: none may find another one half done.
+    for _ in range(5):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        time.sleep(0.001)
 
-    assert server.process.wait(20) == 0
+    # Each took leave, so none had to be killed. (granian logs that it killed a process which it found ended, but not
+    # yet gone; a real one has KILL_TIMEOUT_SECONDS first.)
+    assert server.process.wait(KILL_TIMEOUT_SECONDS - 1) == 0
     assert not is_alive(worker)
-    # Each took leave, so none had to be killed.
     assert roles(server) == {}, server.log
-    assert "worker-killed" not in server.log
     assert server.log.count('"logger":"strongroom.worker","event":"worker-started"') == 1
     assert "Traceback" not in server.log
 

@@ -93,6 +93,13 @@ def check_certificate(listener: Listener) -> None:
         ) from error
 
 
+class _OnceStopped(Server):  # type: ignore[misc,valid-type]  # one of two classes, by the system
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """Let only the first signal set the event: a second one may find that event's lock held by its own thread."""
+        if not self.interrupt_signal:
+            super().signal_handler_interrupt(*args, **kwargs)
+
+
 def serve(load_application: Callable[[], Any], listener: Listener) -> None:
     """Answer requests until SIGINT or SIGTERM.
 
@@ -100,7 +107,7 @@ def serve(load_application: Callable[[], Any], listener: Listener) -> None:
         load_application: makes the WSGI application; called in each worker process, after the fork.
         listener: where to listen.
     """
-    server = Server(
+    server = _OnceStopped(
         "strongroom",
         address=listener.host,
         port=listener.port,

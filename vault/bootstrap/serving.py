@@ -99,9 +99,11 @@ def _load_application(configuration: Configuration, server_pid: int) -> Any:
     # Until granian sets a worker's own handler, after this returns, the one inherited from the server swallows the
     # signal: a server that was stopped right after its start would wait its whole kill timeout for this worker.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Ctrl-C reaches every process of the terminal, and the parent then sends SIGTERM: a worker of granian that gets both
-    # within a moment does not end until it is killed. The parent's signal is enough.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C and a service manager reach every process of the group, and the parent then sends SIGTERM, too. A second
+    # signal within a moment finds granian's handler inside the lock that it asks for, and the worker would not end until
+    # it is killed. So one thread takes all of them, and hands on the first. Threads to come inherit what is blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    threading.Thread(target=_hand_on_first_signal, name="stop-signal", daemon=True).start()
     sys.setswitchinterval(SWITCH_SECONDS)
     start_logs(configuration)
     keep_memory_private()
@@ -138,6 +140,15 @@ def scrub_for_ever(engine: Engine) -> None:
             engine.scrub()
         except Exception as error:  # noqa: BLE001  # a worker loop: report, and try again at the next turn
             log.warning("write-ahead-log-not-cleared", places=places_of(error))
+
+
+def _hand_on_first_signal() -> None:
+    # The parent always sends SIGTERM: Ctrl-C needs no answer of its own.
+    signal.sigwait({signal.SIGTERM})
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler):
+        os._exit(1)
+    handler(signal.SIGTERM, None)
 
 
 def _end_with_server(server_pid: int) -> None:
