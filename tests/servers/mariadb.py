@@ -87,6 +87,7 @@ class Mariadb:
     def administrator(self, database: str | None = None) -> Any:
         return pymysql.connect(
             unix_socket=str(self.socket),
+            ssl_disabled=True,  # else it reads all of the system's authorities, for each connection
             user="root",
             database=database,
             charset="utf8mb4",
