@@ -572,3 +572,13 @@ def test_the_rights_in_the_document_are_enough_and_not_too_many(
             name = model._meta.table_name
             if name != "audit_entry":
                 database.execute_sql(f"DELETE FROM {name}")  # noqa: S608  # our own names
+
+
+def test_what_a_transaction_told_is_no_proof_of_the_next_that_is_alone(
+    address: ServerAddress, opened: Callable[..., ServerEngine]
+) -> None:
+    engine = opened(address)
+    with engine.write() as database:
+        database.told.append(("INSERT INTO x", "of the transaction before"))
+    with engine.alone() as database:
+        assert not (engine.changes_tables_in_transactions and database.told)
