@@ -1,3 +1,3 @@
 """Strongroom: a self-hosted vault for personal records."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -114,6 +114,7 @@ def table_of(stdout: str) -> list[str]:
 
 
 @pytest.mark.own_home
+@pytest.mark.sqlite_only("begins there, and goes over all engines")
 def test_a_vault_goes_over_all_engines_and_is_killed_on_each_way(
     request: pytest.FixtureRequest,
     tmp_path: Path,
