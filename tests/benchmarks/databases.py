@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,10 @@ from tests.contract.store_engines import (
 from tests.servers.database_homes import section_of, variables
 from tests.servers.mariadb import PASSWORD, running_mariadb
 from tests.servers.postgresql import running_postgresql
+from vault.storage.address import ServerAddress
+from vault.storage.opening import open_engine
 from vault.storage.record_transaction import RecordTransaction
+from vault.storage.stores import open_stores
 
 FIELDS = ("email", "name", "phone")
 PROCESSES = 2
@@ -58,6 +61,7 @@ class Home:
         connect: opens a connection to that database with the driver alone.
         marker: of parameters, for that driver.
         connections: how many each process has.
+        beside: where that other database is.
     """
 
     server: Served
@@ -66,6 +70,7 @@ class Home:
     marker: str
     processes: int
     connections: int
+    beside: Path | ServerAddress
 
 
 def main() -> None:
@@ -105,7 +110,7 @@ def sqlite(stack: ExitStack, folder: Path) -> Home:
             opened.execute(f"PRAGMA {pragma}")
         return opened
 
-    return home(stack, folder, {}, connect, "?", 1, 1)
+    return home(stack, folder, {}, connect, "?", 1, 1, path)
 
 
 def server_home(stack: ExitStack, folder: Path, running: Any) -> Home:
@@ -124,6 +129,7 @@ def server_home(stack: ExitStack, folder: Path, running: Any) -> Home:
         "%s",
         PROCESSES,
         CONNECTIONS // PROCESSES,
+        beside,
     )
 
 
@@ -149,9 +155,11 @@ def make_ready(address: Any) -> None:
         )
 
 
-def ready_steps(mode: str, count: int, marker: str) -> list[Steps]:
+def ready_steps(mode: str, count: int, marker: str, address: Path | ServerAddress) -> list[Steps]:
     """Statements and values, of about the sizes that the served vault writes."""
-    inside = RecordTransaction()
+    with closing(open_engine(address)) as engine:
+        open_stores(engine)  # from now on statements are made for this engine
+        inside = RecordTransaction()
     made = []
     for _ in range(count):
         row = replace(record(), sealed_document=bytes(760))
@@ -159,22 +167,23 @@ def ready_steps(mode: str, count: int, marker: str) -> list[Steps]:
         names = [index(row, row.token.hex()[:30], name=name) for name in FIELDS]
         written = replace(new_write(row, *names), entry=told)
         steps: Steps = [
-            (without_locks(text.sql).replace("%s", marker), text.bind(values))
+            (text.sql, text.bind(values))
             for text, values in inside.steps_of_create(written)
             if text.sql.startswith(
                 "INSERT"
             )  # of the engine's own transaction, not of what we look up and lock before
         ]
         if mode == "read":
-            read = f"SELECT wrapped_dek, sealed_document, mac FROM record WHERE token = {marker}"  # noqa: S608  # our own
-            steps = [(read, (row.token,)), *(step for step in steps if "audit_entry" in step[0])]
+            read = (
+                "SELECT wrapped_dek, sealed_document, mac FROM record "  # noqa: S608  # our own
+                f"WHERE tenant = {marker} AND collection = {marker} AND token = {marker}"
+            )
+            steps = [
+                (read, (row.tenant, row.collection, row.token)),
+                *(step for step in steps if "audit_entry" in step[0]),
+            ]
         made.append(steps)
     return made
-
-
-def without_locks(sql: str) -> str:
-    """The statement for every engine: a raw transaction has nobody to keep out."""
-    return sql.replace(" LOCK IN SHARE MODE", "").replace(" FOR SHARE", "")
 
 
 def raw(home: Home, mode: str) -> float:
@@ -194,7 +203,7 @@ def raw(home: Home, mode: str) -> float:
 
 
 def raw_process(home: Home, mode: str, start: Any, results: Any) -> None:
-    ready = ready_steps(mode, MOST_A_SECOND * SECONDS, home.marker)
+    ready = ready_steps(mode, MOST_A_SECOND * SECONDS, home.marker, home.beside)
     taking = threading.Lock()
     opened = [home.connect() for _ in range(home.connections)] if home.connections > 1 else [None]
     start.wait()
