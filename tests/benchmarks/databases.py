@@ -105,7 +105,7 @@ def sqlite(stack: ExitStack, folder: Path) -> Home:
     make_ready(path)
 
     def connect() -> Any:
-        opened = sqlite3.connect(path, isolation_level=None)
+        opened = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in ("synchronous=full", "secure_delete=on"):
             opened.execute(f"PRAGMA {pragma}")
         return opened
@@ -134,9 +134,7 @@ def server_home(stack: ExitStack, folder: Path, running: Any) -> Home:
 
 
 def home(stack: ExitStack, folder: Path, environment: dict[str, str], *raw_options: Any) -> Home:
-    server = stack.enter_context(
-        served(folder, {f"STRONGROOM_{n.removeprefix('STRONGROOM_')}": v for n, v in environment.items()})
-    )
+    server = stack.enter_context(served(folder, environment))
     return Home(server, write_tokens(server.url, server.credential, folder / "tokens"), *raw_options)
 
 
@@ -169,9 +167,8 @@ def ready_steps(mode: str, count: int, marker: str, address: Path | ServerAddres
         steps: Steps = [
             (text.sql, text.bind(values))
             for text, values in inside.steps_of_create(written)
-            if text.sql.startswith(
-                "INSERT"
-            )  # of the engine's own transaction, not of what we look up and lock before
+            # Of the engine's own transaction, not what we look up and lock before.
+            if text.sql.startswith("INSERT")
         ]
         if mode == "read":
             read = (
@@ -205,13 +202,12 @@ def raw(home: Home, mode: str) -> float:
 def raw_process(home: Home, mode: str, start: Any, results: Any) -> None:
     ready = ready_steps(mode, MOST_A_SECOND * SECONDS, home.marker, home.beside)
     taking = threading.Lock()
-    opened = [home.connect() for _ in range(home.connections)] if home.connections > 1 else [None]
+    opened = [home.connect() for _ in range(home.connections)]
     start.wait()
     began = time.monotonic()
     end = began + SECONDS
 
     def run(connection: Any) -> int:
-        connection = connection or home.connect()
         cursor, done = connection.cursor(), 0
         while time.monotonic() < end:
             with taking:

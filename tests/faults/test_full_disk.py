@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 
 from tests.faults.live_server import Caller, LiveServer, Reply, children_of, running
 from tests.faults.small_vault import SmallVault, make_empty_vault, say
+from tests.servers.small_disk import small_disk
 
 pytestmark = pytest.mark.sqlite_only("fills the disk under SQLite's own files")
 
@@ -120,17 +119,12 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB, if this user may mount one."""
+def disk(missing: Callable[[str], None], tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB; where nobody may mount one, test_files_that_may_not_grow holds without it."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "strongroom-test", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount; test_files_that_may_not_grow holds without it")
-    try:
+    with small_disk(missing, folder, 4):
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True, capture_output=True)
 
 
 def has_room(ballast: io.FileIO) -> bool:
@@ -152,26 +146,26 @@ def fill(path: Path, *, leave: int) -> None:
         ballast.truncate(ballast.tell() - leave)
 
 
-def test_a_disk_without_space(small_disk: Path, tmp_path: Path) -> None:
-    made = make_empty_vault(small_disk / "data")
+def test_a_disk_without_space(disk: Path, tmp_path: Path) -> None:
+    made = make_empty_vault(disk / "data")
     with running(made.folder, made.credential, tmp_path / "server.log") as server:
-        fill(small_disk / "ballast", leave=ROOM)
-        fill_and_recover(server, made, (small_disk / "ballast").unlink)
+        fill(disk / "ballast", leave=ROOM)
+        fill_and_recover(server, made, (disk / "ballast").unlink)
     assert "request-crashed" not in (tmp_path / "server.log").read_text()
 
 
-def test_init_on_a_full_disk_leaves_no_vault(small_disk: Path) -> None:
+def test_init_on_a_full_disk_leaves_no_vault(disk: Path) -> None:
     from vault import bootstrap
     from vault.config import load_configuration
     from vault.core.errors import VaultError
 
-    configuration = load_configuration(None, small_disk / "data")
+    configuration = load_configuration(None, disk / "data")
     for leave in (0, 4_096, 65_536):
-        fill(small_disk / "ballast", leave=leave)
+        fill(disk / "ballast", leave=leave)
         with pytest.raises(VaultError):
             bootstrap.create_vault(configuration)
         assert not bootstrap.vault_exists(configuration)
-        (small_disk / "ballast").unlink()
+        (disk / "ballast").unlink()
 
     bootstrap.create_vault(configuration)
     vault = bootstrap.open_vault(configuration)

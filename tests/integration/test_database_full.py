@@ -17,6 +17,7 @@ import pytest
 from tests.servers.mariadb import Mariadb, running_mariadb
 from tests.servers.postgresql import Postgresql, running_postgresql
 from tests.servers.served_vaults import Run, make_vault
+from tests.servers.small_disk import small_disk
 from tests.servers.unprivileged import as_nobody, own_folder
 from vault.storage.address import ServerAddress
 
@@ -32,17 +33,12 @@ ROOM_LEFT = 1 << 18
 
 
 @contextmanager
-def small_disk(missing: Callable[[str], None], folder: Path, megabytes: int) -> Iterator[None]:
-    """Mount a small filesystem over a folder that the server's user may write to."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        missing("the right to mount a small filesystem")
-    user = as_nobody()
-    os.chown(folder, user["user"], user["group"])
-    try:
+def servers_disk(missing: Callable[[str], None], folder: Path, megabytes: int) -> Iterator[None]:
+    """A small disk that the server's user may write to."""
+    with small_disk(missing, folder, megabytes):
+        user = as_nobody()
+        os.chown(folder, user["user"], user["group"])
         yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def small_postgresql(free_port: Callable[[], int], missing: Callable[[str], None
     """All that the server has lies on the small disk."""
     with (
         own_folder("small") as folder,
-        small_disk(missing, folder, 128),
+        servers_disk(missing, folder, 128),
         running_postgresql(
             free_port, missing, folder=folder, min_wal_size="32MB", max_wal_size="48MB"
         ) as made,
@@ -74,7 +70,7 @@ def small_mariadb(free_port: Callable[[], int], missing: Callable[[str], None]) 
         address = made.new_database()
         disk = made.folder / "data" / address.database
         options = (disk / "db.opt").read_bytes()
-        mounted.enter_context(small_disk(missing, disk, 24))
+        mounted.enter_context(servers_disk(missing, disk, 24))
         (disk / "db.opt").write_bytes(options)
         (disk / "db.opt").chmod(0o644)
         mounted.callback(made.stop)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.own_home, pytest.mark.sqlite_only("has servers of its own, whatever is asked for")]
 
+CREDENTIAL = re.compile(r"^  (\S{40,})$", re.MULTILINE)
 ALONE = {"STRONGROOM_WORKER__WITH_SERVER": "false", "STRONGROOM_SERVER__WORKERS": "1"}
 
 
@@ -33,4 +36,10 @@ def test_servers_that_start_together_serve_one_vault(
         servers = list(pool.map(start, range(2)))
 
     assert sorted(server.log.count("Made a new vault") for server in servers) == [0, 1]
+    maker, other = sorted(servers, key=lambda server: "Made a new vault" not in server.log)
+    credential = CREDENTIAL.findall(maker.log)
+    assert len(credential) == 1
+    assert not CREDENTIAL.findall(other.log)
+    near, far = (replace(server.api, credential=credential[0]) for server in (maker, other))
+    assert far.plain(near.create({"email": "a@example.org"})) == {"email": "a@example.org"}
     assert [server.stop() for server in servers] == [0, 0]

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from tests.servers.unprivileged import ServerProcess, own_folder, run_as_nobody
+from tests.waiting import until
 from vault.storage.address import ServerAddress
 
 _HOST = "127.0.0.1"
@@ -108,8 +109,7 @@ class Postgresql:
         read_at = "SELECT pg_conf_load_time()"
         before = self.execute(read_at)
         self.execute("SELECT pg_reload_conf()")
-        while self.execute(read_at) == before:
-            pass
+        until(lambda: self.execute(read_at) != before, "the server read its files", seconds=10)
 
     def new_database(self, **options: Any) -> ServerAddress:
         """Make an empty database."""

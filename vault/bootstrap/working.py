@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from vault.core.clock import system_clock
 from vault.core.errors import UnavailableError
 from vault.core.expiry import Expiry
 from vault.core.job_ports import ProcessRole
+from vault.core.stop_signal import StopSignal
 from vault.rotation.activate import ActivateKeyVersions
 from vault.rotation.expire import ExpireRecords
 from vault.rotation.forget import ForgetIdempotencyKeys, ForgetProcesses
@@ -39,29 +39,6 @@ _KEYS_SECONDS = 1.0
 """How often a worker looks for something to do about keys."""
 
 _log = event_logger("strongroom.worker")
-
-
-class StopSignal:
-    """Says that it is time to end; may be set by a signal handler, which an Event may not: it could wait for itself."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._read, self._write = os.pipe()
-
-    def set(self) -> None:
-        """Say it."""
-        if not self._is_set:
-            self._is_set = True
-            os.write(self._write, b"\0")
-
-    def is_set(self) -> bool:
-        """Whether it was said."""
-        return self._is_set
-
-    def wait(self, timeout: float) -> bool:
-        """Sleep for so many seconds, or until it is said; return whether it was."""
-        select.select([self._read], [], [], timeout)
-        return self._is_set
 
 
 def work(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-import threading
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -16,6 +14,7 @@ from keyproviders.registry import open_administration
 from keyproviders.transit_policies import PolicyKind, policy
 from vault.cli.dev_openbao import OpenBao
 from vault.cli.failure import Failure
+from vault.core.stop_signal import StopSignal
 
 _MOUNT = "transit"
 _DEFAULT_KEY = "records"
@@ -35,13 +34,9 @@ def command(folder: Path, port: int, key: str) -> None:
     For trying things out only: what unseals it lies in the folder. A second start goes on with the same keys.
     """
     server = OpenBao(folder, port=port, cluster_port=port + 1)
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
+    stop = StopSignal()
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, stop)
+        signal.signal(each, lambda *_: stop.set())
     try:
         server.start()
         _prepare(server)
@@ -49,7 +44,7 @@ def command(folder: Path, port: int, key: str) -> None:
         _make_key(server, secrets, key)
         click.echo(_configuration(server, secrets, key))
         click.echo(f"# OpenBao runs at {server.url}, its log is {server.log}. Ctrl-C ends it.", err=True)
-        while not stopping.wait(0.5):
+        while not stop.wait(0.5):
             if not server.is_running:
                 raise Failure(f"OpenBao ended by itself; its log: {server.log}")
     finally:

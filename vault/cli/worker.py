@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 
 from vault.bootstrap.serving import start_logs
-from vault.bootstrap.working import StopSignal, work, work_once
+from vault.bootstrap.working import work, work_once
 from vault.cli.failure import PROBLEM_FOUND
 from vault.cli.host import host_options, reports_misconfiguration
 from vault.config import load_configuration
+from vault.core.stop_signal import StopSignal
 from vault.rotation.worker import Outcome
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from vault.cli.moving.progress import Meter
 from vault.client import Conflict, ConnectionFailed, StrongroomError, Unavailable, UnexpectedAnswer
+from vault.core.stop_signal import StopSignal
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
@@ -46,7 +47,7 @@ class Patience:
         meter: says how long it has waited.
     """
 
-    def __init__(self, stop: threading.Event, meter: Meter) -> None:
+    def __init__(self, stop: StopSignal, meter: Meter) -> None:
         self._stop = stop
         self._meter = meter
         self._lock = threading.Lock()

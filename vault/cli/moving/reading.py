@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -18,6 +17,7 @@ from vault.cli.moving.rows import Broken, Row, csv_rows, json_rows
 from vault.cli.moving.source import Fingerprint, Source, is_same_beginning
 from vault.cli.moving.state import Leg
 from vault.client import CollectionInfo
+from vault.core.stop_signal import StopSignal
 
 
 class Reading:
@@ -38,7 +38,7 @@ class Reading:
         self._collection = collection
         self.is_open_ended = False
 
-    def check(self, stop: threading.Event) -> Leg:
+    def check(self, stop: StopSignal) -> Leg:
         """Read a file to its present end and return what there is to import.
 
         If it grows meanwhile, a last line that has no end yet is left for the next time.

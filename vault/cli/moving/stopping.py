@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from vault.core.stop_signal import StopSignal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHELL_OFFSET = 128
 
 
-class Stop(threading.Event):
+class Stop(StopSignal):
     """Set when somebody wants to stop.
 
     Attributes:
@@ -26,7 +27,7 @@ class Stop(threading.Event):
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Give an event that the first Ctrl-C, or SIGTERM, sets; the second one meets the system's default."""
+    """Give what the first Ctrl-C, or SIGTERM, sets; the second one meets the system's default."""
     stop = Stop()
 
     def ask(number: int, _frame: FrameType | None) -> None:

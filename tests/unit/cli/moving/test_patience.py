@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from vault.client import (
     Unavailable,
     UnexpectedAnswer,
 )
+from vault.core.stop_signal import StopSignal
 
 
 class Said:
@@ -33,7 +33,7 @@ class Said:
         self.events.append((event, sentence))
 
 
-class Stop(threading.Event):
+class Stop(StopSignal):
     """Remembers the pauses instead of making them."""
 
     def __init__(self) -> None:

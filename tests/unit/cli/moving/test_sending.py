@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from vault.cli.moving.patience import Patience
 from vault.cli.moving.progress import Count, Meter
 from vault.cli.moving.sending import KEY_SECONDS, Outcome, Sender
 from vault.client import BulkItem, BulkResult, ConnectionFailed, Create, Duplicate, InvalidRequest, Violation
+from vault.core.stop_signal import StopSignal
 
 TOKEN = UUID("6f1c0a52-93f4-4c39-9d6d-3f7b1c2d4e5f")
 
@@ -25,7 +25,7 @@ class Quiet:
         pass
 
 
-class Hurried(threading.Event):
+class Hurried(StopSignal):
     def wait(self, timeout: float | None = None) -> bool:
         assert timeout
         return self.is_set()
